@@ -1,0 +1,153 @@
+"""What training, export and the device must agree on, as data that travels in every artefact."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from .errors import ContractError
+
+__all__ = ["ModelContract"]
+
+SCHEMA = 1
+PRECISIONS = ("fp32", "fp16", "int8")
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ModelContract:
+    """Which network made a descriptor, and what it must be fed.
+
+    Two descriptors are comparable if and only if their contracts have the same `identity`: the same
+    weights behind the same preprocessing. `name` is for people and `precision` for the record; neither
+    is part of the identity.
+
+    Attributes:
+        name: what people call the model.
+        weights: sha256 (64 hex digits) over the sorted (name, dtype, shape, little-endian bytes) of the
+            exported branch's float32 tensors.
+        height: rows of the network's input, px.
+        width: columns of the network's input, px.
+        descriptor_dim: D, length of the descriptor.
+        mean: subtracted from each channel inside the graph, in pixel values (0 to 255), RGB order.
+        std: divisor of each channel inside the graph, in pixel values, > 0, RGB order.
+        colour: order of the channels that the network takes; always "rgb".
+        resize: filter that brings a frame to (height, width), stretched; always "area".
+        precision: arithmetic of this artefact: "fp32", "fp16" or "int8".
+        schema: version of this record.
+
+    Raises:
+        ContractError: a value is out of its range.
+    """
+
+    name: str
+    weights: str
+    height: int
+    width: int
+    descriptor_dim: int
+    mean: Triple
+    std: Triple
+    colour: str = "rgb"
+    resize: str = "area"
+    precision: str = "fp32"
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        def require(ok: bool, field: str, expected: str) -> None:
+            if not ok:
+                raise ContractError(
+                    f"model contract: {field} is {getattr(self, field)!r}, expected {expected}; "
+                    "export the model again with `structvpr export onnx`"
+                )
+
+        require(isinstance(self.schema, int) and self.schema >= 1, "schema", "a whole number >= 1")
+        if self.schema > SCHEMA:
+            raise ContractError(
+                f"model contract: schema version {self.schema} found, this structvpr reads up to "
+                f"{SCHEMA}; update structvpr"
+            )
+        require(isinstance(self.name, str) and bool(self.name), "name", "a non-empty text")
+        require(
+            isinstance(self.weights, str) and re.fullmatch("[0-9a-f]{64}", self.weights) is not None,
+            "weights",
+            "64 lower-case hex digits",
+        )
+        for field in ("height", "width"):
+            value = getattr(self, field)
+            require(isinstance(value, int) and 32 <= value <= 4096, field, "a whole number, 32 to 4096 px")
+        require(
+            isinstance(self.descriptor_dim, int) and 1 <= self.descriptor_dim <= 65536,
+            "descriptor_dim",
+            "a whole number, 1 to 65536",
+        )
+        for field in ("mean", "std"):
+            triple = getattr(self, field)
+            require(
+                isinstance(triple, tuple)
+                and len(triple) == 3
+                and all(isinstance(v, (int, float)) and 0 <= v <= 255 for v in triple),
+                field,
+                "three pixel values, 0 to 255",
+            )
+        require(all(v > 0 for v in self.std), "std", "three pixel values > 0")
+        require(self.colour == "rgb", "colour", "'rgb'")
+        require(self.resize == "area", "resize", "'area'")
+        require(self.precision in PRECISIONS, "precision", " or ".join(map(repr, PRECISIONS)))
+
+    @property
+    def identity(self) -> str:
+        """sha256 (64 hex digits) of all that a descriptor's values depend on."""
+        record = asdict(self)
+        del record["name"], record["precision"], record["schema"]
+        for field in ("mean", "std"):
+            record[field] = [float(value) for value in record[field]]
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The contract as one line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, found_in: str) -> ModelContract:
+        """Read what `to_json` wrote.
+
+        Args:
+            text: the JSON.
+            found_in: the artefact that carried it, for the message.
+
+        Raises:
+            ContractError: not JSON, a field is missing or unknown, a value is out of range, or the
+                schema is newer than this library.
+        """
+        remedy = "export it again with `structvpr export onnx`"
+        try:
+            record: Any = json.loads(text)
+        except ValueError:
+            raise ContractError(f"{found_in}: its model contract is not JSON; {remedy}") from None
+        if not isinstance(record, dict):
+            raise ContractError(
+                f"{found_in}: its model contract is a {type(record).__name__}, expected an object; {remedy}"
+            )
+        schema = record.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ContractError(
+                f"{found_in}: its model contract has schema version {schema}, this structvpr reads up to "
+                f"{SCHEMA}; update structvpr"
+            )
+        known = {field.name for field in fields(cls)}
+        if record.keys() != known:
+            missing, extra = sorted(known - record.keys()), sorted(record.keys() - known)
+            raise ContractError(
+                f"{found_in}: its model contract lacks {missing} and has the unknown {extra}; {remedy}"
+            )
+        for field in ("mean", "std"):
+            if isinstance(record[field], list):
+                record[field] = tuple(record[field])
+        try:
+            return cls(**record)
+        except ContractError as error:
+            raise ContractError(f"{found_in}: {error}") from None
