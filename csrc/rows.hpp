@@ -1,0 +1,47 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace vpr {
+
+/// Descriptors in the order in which they were added, with the place id of each.
+///
+/// They live in blocks that never move, so that a graph can point at rows while more are added.
+struct Rows {
+    static constexpr std::size_t kBlockRows = 1024;
+
+    std::size_t dim = 0;
+    std::vector<std::int64_t> ids;
+    std::vector<std::uint8_t> removed;  ///< 0 or 1
+    std::vector<std::unique_ptr<float[]>> blocks;
+
+    std::size_t size() const noexcept { return ids.size(); }
+
+    const float* at(std::size_t row) const noexcept { return blocks[row / kBlockRows].get() + row % kBlockRows * dim; }
+
+    /// Rows of block `block` that are in use, when there are `rows` rows.
+    static std::size_t rows_in_block(std::size_t block, std::size_t rows) noexcept {
+        return std::min(kBlockRows, rows - block * kBlockRows);
+    }
+
+    float* new_block() {
+        blocks.push_back(std::make_unique<float[]>(kBlockRows * dim));
+        return blocks.back().get();
+    }
+
+    void append(std::int64_t id, const float* descriptor) {
+        const std::size_t row = size();
+        if (row % kBlockRows == 0) new_block();
+        // Whatever can throw comes before the first change that would be seen.
+        removed.reserve(row + 1);
+        ids.push_back(id);
+        removed.push_back(0);
+        std::copy_n(descriptor, dim, blocks.back().get() + row % kBlockRows * dim);
+    }
+};
+
+}  // namespace vpr
