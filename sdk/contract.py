@@ -141,9 +141,7 @@ class ModelContract:
         known = {field.name for field in fields(cls)}
         if record.keys() != known:
             missing, extra = sorted(known - record.keys()), sorted(record.keys() - known)
-            raise ContractError(
-                f"{found_in}: its model contract lacks {missing} and has the unknown {extra}; {remedy}"
-            )
+            raise ContractError(f"{found_in}: its model contract lacks {missing} and has the unknown {extra}; {remedy}")
         for field in ("mean", "std"):
             if isinstance(record[field], list):
                 record[field] = tuple(record[field])

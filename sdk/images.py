@@ -1,0 +1,64 @@
+"""Image files: read whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .errors import FrameError
+
+__all__ = ["IMAGE_SUFFIXES", "read_image"]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+
+
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an image file as a frame: uint8 (H, W, 3), RGB, turned upright by its EXIF orientation.
+
+    Raises:
+        FrameError: missing, cut short, or not an image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read ({error.strerror}), expected an image file; check the path") from None
+    # OpenCV fills what a cut file lacks with grey and says nothing; a half-grey map is worse than an error.
+    if data.startswith(JPEG_START):
+        cut = not _jpeg_is_whole(data)
+    else:
+        cut = data.startswith(PNG_START) and PNG_END not in data[-64:]
+    if cut:
+        raise FrameError(
+            f"{path}: is cut short after {len(data)} bytes, expected a whole image; copy the file again or remove it"
+        )
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if bgr is None:
+        raise FrameError(
+            f"{path}: cannot be decoded ({len(data)} bytes), expected an image ({' '.join(IMAGE_SUFFIXES)}); copy the "
+            "file again or remove it"
+        )
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether the end marker follows the start of the scan (ITU-T T.81, annex B).
+
+    Segments before the scan are stepped over by their lengths, since an embedded thumbnail has an end marker of
+    its own; inside the scan 0xFFD9 can be nothing else, because the coder stuffs a zero after each 0xFF.
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # start of scan
+            return data.find(JPEG_END, at) >= 0
+    return False

@@ -1,0 +1,356 @@
+"""A frame in, a place out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._core import l2_normalize
+from .backends import Backend, open_backend
+from .contract import ModelContract
+from .errors import ContractError, EngineError, MapError
+from .localization import Localization, Match, Place, distance_m
+from .map_index import MapIndex, Progress
+from .places import PlaceMap
+from .preprocess import prepare
+from .sources import Source
+
+__all__ = ["Localizer"]
+
+PLACES_A_TRANSACTION = 256
+
+
+class Localizer:
+    """Recognises places: a network, and a map of descriptors that it made.
+
+        with sdk.Localizer("model.onnx", "campus.places") as localizer:
+            answer = localizer.query(frame)
+
+    Safe to use from several threads. Any number of processes may query one map; one at a time may change it, and
+    the others see its changes at their next query.
+    """
+
+    def __init__(
+        self,
+        engine: str | os.PathLike[str] | Backend,
+        map: str | os.PathLike[str] | None = None,
+        *,
+        colour: str = "rgb",
+        create: bool = False,
+        geography: str = "local",
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Load the network, open the map, and warm both up.
+
+        Args:
+            engine: a model file, or a loaded `Backend`, which then is yours to close.
+            map: the map file; None for `<model stem>.places` beside the model.
+            colour: channel order of the frames that you will pass, "rgb" or "bgr".
+            create: make the map if it is not there.
+            geography: of a map that is made: "local" (x, y, z in metres) or "wgs84" (latitude, longitude,
+                altitude).
+            threads: CPU threads of one inference; None for the runtime's choice.
+            progress: told of long work, as (what, done, total).
+
+        Raises:
+            EngineError: the network cannot be loaded.
+            ContractError: the map was made with another model.
+            MapError: the map is missing, damaged or newer than this library.
+        """
+        if colour not in ("rgb", "bgr"):
+            raise ValueError(f"colour is {colour!r}, expected 'rgb' or 'bgr'")
+        self._colour = colour
+        self._sync = threading.Lock()
+        with contextlib.ExitStack() as on_failure:
+            self._owns_backend = isinstance(engine, (str, os.PathLike))
+            if isinstance(engine, (str, os.PathLike)):
+                self._backend = open_backend(engine, threads=threads)
+                on_failure.callback(self._backend.close)
+                map = Path(engine).with_suffix(".places") if map is None else map
+            else:
+                self._backend = engine
+            if map is None:
+                raise MapError("no map was named, expected its path: a Backend that is passed in has no default map")
+            map = Path(map)
+            if create and not map.exists():
+                PlaceMap.create(map, self.contract, geography=geography).close()  # type: ignore[arg-type]
+            self.map = PlaceMap.open(map)
+            on_failure.callback(self.map.close)
+            self._require_same_model()
+            self.index = MapIndex(self.map, progress)
+            self._warm_up()
+            on_failure.pop_all()
+
+    @property
+    def contract(self) -> ModelContract:
+        """The model that describes frames here."""
+        return self._backend.contract
+
+    def __len__(self) -> int:
+        """Places in the map."""
+        return len(self.map)
+
+    # ---------------------------------------------------------------- asking
+
+    def query(
+        self, frame: npt.NDArray[np.uint8], k: int = 5, *, apart_m: float | None = None, colour: str | None = None
+    ) -> Localization:
+        """Say where a frame was taken.
+
+        Args:
+            frame: uint8 (H, W, 3), both sides >= 32 px.
+            k: matches wanted, at least 1; fewer come if the map, or `apart_m`, has no more.
+            apart_m: leave out each match within this many metres of a better one, so that the matches are
+                different places and not neighbouring frames of one.
+            colour: channel order of this frame, if it differs from the constructor's.
+
+        Returns:
+            The answer. On an empty map it has no matches.
+
+        Raises:
+            FrameError: the frame cannot be described.
+            MapError: k is below 1, apart_m is negative, or with `apart_m` a place has no position.
+            EngineError: the network failed.
+        """
+        if k < 1 or (apart_m is not None and not apart_m >= 0):
+            raise MapError(f"k is {k} and apart_m {apart_m}, expected k >= 1 and apart_m >= 0 m")
+        timings: dict[str, float] = {}
+        started = time.perf_counter()
+        descriptor = self._describe(frame, colour, timings)
+        with _timed(timings, "search"):
+            self._follow()
+            index = self.index
+            ids, similarities = index.search(descriptor, k)
+        with _timed(timings, "lookup"):
+            matches = self._matches(ids, similarities)
+            wanted = k
+            while apart_m is not None:
+                matches = self._apart(matches, apart_m)
+                if len(matches) >= k or wanted >= len(index):
+                    break
+                # Neighbours crowd the front: look further back until there are k places, or no more.
+                wanted *= 4
+                matches = self._matches(*index.search(descriptor, wanted))
+        timings["total"] = (time.perf_counter() - started) * 1e3
+        reason = "uncalibrated" if matches else "empty map"
+        return Localization(tuple(matches[:k]), reason=reason, timings_ms=MappingProxyType(timings))
+
+    def describe(self, frame: npt.NDArray[np.uint8], *, colour: str | None = None) -> npt.NDArray[np.float32]:
+        """The descriptor of a frame: float32 (D,), unit length. Raises as `query` does."""
+        return self._describe(frame, colour, {})
+
+    # ---------------------------------------------------------------- changing
+
+    def add(self, frame: npt.NDArray[np.uint8], place: Place, *, colour: str | None = None) -> Place:
+        """Add a place to the map; it is on the medium when this returns.
+
+        Returns:
+            The place with its id.
+
+        Raises:
+            FrameError: the frame cannot be described.
+            MapError: another process is changing the map, or it cannot be written.
+        """
+        return self.add_many([(frame, place)], colour=colour)[0]
+
+    def add_many(
+        self, sightings: Iterable[tuple[npt.NDArray[np.uint8], Place]], *, colour: str | None = None
+    ) -> list[Place]:
+        """Add places in one transaction: all of them, or none if an exception is raised.
+
+        Args:
+            sightings: (frame, place) pairs; a generator is read frame by frame.
+
+        Returns:
+            The places with their ids.
+        """
+        places, descriptors = [], []
+        for frame, place in sightings:
+            descriptors.append(self._describe(frame, colour, {}))
+            places.append(place)
+        if not places:
+            return []
+        with self._changing():
+            pairs = self.map.add_many(places, np.stack(descriptors))
+            self.index.add(pairs)
+        return [replace(place, id=place_id) for place, (place_id, _) in zip(places, pairs, strict=True)]
+
+    def build(self, source: Source, *, progress: Progress | None = None) -> int:
+        """Add everything that a source has, in transactions of a few hundred places.
+
+        Args:
+            source: see `sdk.open_source`.
+            progress: told as (what, done, total).
+
+        Returns:
+            How many places were added.
+
+        Raises:
+            MapError: the source's positions are of another geography than the map's.
+        """
+        if source.geography is not None and source.geography != self.map.geography:
+            raise MapError(
+                f"the source's positions are {source.geography}, expected {self.map.geography} as {self.map.path} "
+                "declares; build a map of its own for them"
+            )
+        total, done = len(source), 0
+        batch: list[tuple[npt.NDArray[np.uint8], Place]] = []
+        for sighting in source:
+            batch.append((sighting.frame, sighting.place))
+            if len(batch) == PLACES_A_TRANSACTION:
+                done += len(self.add_many(batch, colour="rgb"))
+                batch.clear()
+            if progress is not None:
+                progress("frames", done + len(batch), max(total, done + len(batch)))
+        return done + len(self.add_many(batch, colour="rgb"))
+
+    def remove(self, place_ids: int | Sequence[int]) -> None:
+        """Remove places by id, durably: all of them or none.
+
+        Raises:
+            MapError: an id is not in the map, or the map cannot be changed.
+        """
+        ids = [place_ids] if isinstance(place_ids, int) else list(dict.fromkeys(place_ids))
+        with self._changing():
+            self.map.remove(ids)
+            self.index.remove(ids)
+
+    def update(self, place: Place, frame: npt.NDArray[np.uint8] | None = None, *, colour: str | None = None) -> None:
+        """Replace the place with `place.id`, durably; with a frame, its descriptor too.
+
+        Raises:
+            FrameError: the frame cannot be described.
+            MapError: there is no such place, or the map cannot be changed.
+        """
+        descriptor = None if frame is None else self._describe(frame, colour, {})
+        with self._changing():
+            pair = self.map.update(place, descriptor)
+            if descriptor is not None:
+                self.index.replace(pair)
+
+    # ---------------------------------------------------------------- closing
+
+    def close(self) -> None:
+        """Save the index, close the map and, if it was loaded here, the network. May be called twice."""
+        with self._sync:
+            if self._backend is _CLOSED:
+                return
+            if not self.map.read_only:
+                self.index.save()
+            self.map.close()
+            if self._owns_backend:
+                self._backend.close()
+            self._backend = _CLOSED
+
+    def __enter__(self) -> Localizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---------------------------------------------------------------- private
+
+    def _require_same_model(self) -> None:
+        mine, theirs = self.contract, self.map.contract
+        if mine.identity != theirs.identity:
+            raise ContractError(
+                f"{self.map.path}: was made with model {theirs.name!r} (identity {theirs.identity[:12]}), expected "
+                f"{mine.name!r} (identity {mine.identity[:12]}), whose descriptors cannot be compared with them; "
+                "build the map again with this model: `structvpr map build`"
+            )
+
+    def _warm_up(self) -> None:
+        # The first inference of any runtime allocates; it should not be the robot's first frame.
+        contract = self.contract
+        self._backend.infer(np.full((1, contract.height, contract.width, 3), 128, np.uint8))
+
+    def _describe(self, frame: Any, colour: str | None, timings: dict[str, float]) -> npt.NDArray[np.float32]:
+        with _timed(timings, "prepare"):
+            batch = prepare(frame, self.contract, colour or self._colour)
+        with _timed(timings, "infer"):
+            raw = self._backend.infer(batch)
+        with _timed(timings, "normalize"):
+            try:
+                return l2_normalize(raw)
+            except ValueError as error:
+                raise EngineError(
+                    f"the network {self.contract.name!r} gave no usable descriptor ({error}); export it again and "
+                    "verify it with `structvpr export onnx`"
+                ) from None
+
+    def _follow(self) -> None:
+        """See what another process has written since the last look."""
+        # While this process is itself adding, there is no other writer, and no reason to wait for the medium.
+        if self._sync.acquire(blocking=False):
+            try:
+                if self.map.changed():
+                    self.index.refresh()
+            finally:
+                self._sync.release()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._sync:
+            self.map.claim()
+            if self.map.changed():
+                self.index.refresh()
+            yield
+
+    def _matches(self, ids: npt.NDArray[np.int64], similarities: npt.NDArray[np.float32]) -> list[Match]:
+        similarity_of = dict(zip(ids.tolist(), similarities.tolist(), strict=True))
+        # A place that was removed between the search and now is left out, not reported.
+        return [
+            Match(place, similarity_of[place.id]) for place in self.map.places(ids.tolist()) if place.id is not None
+        ]
+
+    def _apart(self, matches: list[Match], apart_m: float) -> list[Match]:
+        kept: list[Match] = []
+        for match in matches:
+            position = match.place.position
+            if position is None:
+                raise MapError(
+                    f"apart_m was asked for but {match.place.label} has no position, expected one for every place; "
+                    "leave apart_m out or give the map positions"
+                )
+            if all(
+                distance_m(self.map.geography, position, other.place.position or position) > apart_m for other in kept
+            ):
+                kept.append(match)
+        return kept
+
+
+class _Closed:
+    """What a Localizer asks after it was closed."""
+
+    @property
+    def contract(self) -> ModelContract:
+        raise EngineError("the Localizer is closed, expected an open one; make a new one")
+
+    def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        raise EngineError("the Localizer is closed, expected an open one; make a new one")
+
+    def close(self) -> None:
+        pass
+
+
+_CLOSED = _Closed()
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timings[stage] = (time.perf_counter() - started) * 1e3
