@@ -179,10 +179,23 @@ class Localizer:
         for frame, place in sightings:
             descriptors.append(self._describe(frame, colour, {}))
             places.append(place)
-        if not places:
-            return []
+        return self.add_described(places, np.stack(descriptors)) if places else []
+
+    def add_described(self, places: Sequence[Place], descriptors: npt.NDArray[np.float32]) -> list[Place]:
+        """Add places that were described before with this model, in one transaction.
+
+        Args:
+            places: their `id` is ignored.
+            descriptors: float32 (n, D), unit length, as `describe` returns them.
+
+        Returns:
+            The places with their ids.
+
+        Raises:
+            MapError: a descriptor does not fit, or the map cannot be changed.
+        """
         with self._changing():
-            pairs = self.map.add_many(places, np.stack(descriptors))
+            pairs = self.map.add_many(places, descriptors)
             self.index.add(pairs)
         return [replace(place, id=place_id) for place, (place_id, _) in zip(places, pairs, strict=True)]
 

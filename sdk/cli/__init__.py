@@ -1,0 +1,92 @@
+"""The command `structvpr`. typer and rich are imported here and nowhere else in the SDK."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+import sdk
+from sdk.errors import Error
+
+from . import bench, doctor, evaluate, maps, query
+
+__all__ = ["main"]
+
+USER_ERROR = 2  # exit code for whatever the user can mend
+
+# What brings each package that a verb may miss.
+EXTRA_OF = {"torch": "training", "onnx": "export", "onnxsim": "export", "onnxscript": "export", "tensorrt": "tensorrt"}
+
+
+class VerbsOnUse(TyperGroup):
+    """Verbs of other packages (entry points, group `structvpr.commands`), each imported when it is named."""
+
+    @staticmethod
+    def _elsewhere() -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group="structvpr.commands")}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(self._elsewhere())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        point = self._elsewhere().get(cmd_name)
+        return get_command(point.load()) if point else super().get_command(ctx, cmd_name)
+
+
+app = typer.Typer(
+    cls=VerbsOnUse,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(maps.app, name="map")
+app.command("query")(query.query)
+app.command("eval", cls=evaluate.ManyValues)(evaluate.evaluate)
+app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(sdk.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def structvpr(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Visual place recognition on the device: a frame in, a place out.
+
+    \b
+    Example: a map of your own photographs, and a question to it
+      structvpr map build model.onnx photos/ campus.places
+      structvpr query model.onnx query.jpg --map campus.places
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command. What the user can mend ends in one sentence on stderr and exit code 2."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="structvpr")
+    except Error as error:
+        sentence = str(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        sentence = (
+            f"the package {package} is not installed, expected it for this verb; run "
+            f'`pip install "structvpr[{EXTRA_OF[package]}]"`'
+        )
+    else:
+        return
+    typer.echo(f"structvpr: {sentence}", err=True)
+    sys.exit(USER_ERROR)

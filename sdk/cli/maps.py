@@ -1,0 +1,200 @@
+"""structvpr map build | info | verify | export."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdk import Localizer, MapError, PlaceMap, open_source
+from sdk.map_file import move_into_place
+from sdk.map_index import GRAPH_FROM, MapIndex, index_path
+
+from .console import print_json, print_table, progress_bars
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+MapArgument = Annotated[Path, typer.Argument(help="The map, a .places file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+@app.callback()
+def maps() -> None:
+    """Make maps and look after them."""
+
+
+@app.command()
+def build(
+    model: Annotated[Path, typer.Argument(help="The network, a model.onnx.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(help="A folder of images, a CSV of places, or a video.", show_default=False)
+    ],
+    map_path: Annotated[
+        Path | None, typer.Argument(metavar="[MAP]", help="The map to write; default: beside the model.")
+    ] = None,
+    append: Annotated[bool, typer.Option(help="Add to a map that exists.")] = False,
+    every_s: Annotated[float | None, typer.Option(help="Of a video: seconds between the frames taken.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe every frame of a source and write them to a map.
+
+    A folder may hold a places.csv (image,x_m,y_m[,z_m,heading_deg,timestamp_s,name,traverse] or
+    image,lat_deg,lon_deg,…), or images named @UTM_east@UTM_north@…@.jpg, or plain images without positions.
+    The map appears when it is complete; if an image cannot be read, nothing is written.
+
+    \b
+    Example
+      structvpr map build model.onnx photos/ campus.places
+      structvpr map build model.onnx drive.mp4 campus.places --append --every-s 1
+    """
+    map_path = map_path or model.with_suffix(".places")
+    frames = open_source(source, every_s=every_s)
+    if map_path.exists() != append:
+        found, remedy = (
+            ("exists already", "add to it with --append") if not append else ("does not exist", "drop --append")
+        )
+        raise MapError(
+            f"{map_path}: {found}, expected {'a map' if append else 'a new file'}; {remedy}, or name another"
+        )
+    started = time.perf_counter()
+    # A map of its own even for --append: what cannot be read is found before the map is touched.
+    working = map_path.with_name(f"{map_path.name}.new-{os.getpid()}")
+    with progress_bars() as tell:
+        try:
+            geography = frames.geography or (_geography_of(map_path) if append else "local")
+            with Localizer(model, working, create=True, geography=geography) as localizer:
+                added = localizer.build(frames, progress=tell)
+                if added == 0:
+                    raise MapError(f"{source}: gave no frame, expected at least one; check the file")
+                if append:
+                    _append(localizer, model, map_path)
+            if not append:
+                index_path(working).replace(index_path(map_path))
+                move_into_place(working, map_path)
+                # Reads the index, and builds its graph where the map is large enough for one.
+                with Localizer(model, map_path, progress=tell):
+                    pass
+        finally:
+            for leftover in (working, index_path(working)):
+                leftover.unlink(missing_ok=True)
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json({"map": str(map_path), "places": added, "seconds": seconds})
+    else:
+        typer.echo(f"{map_path}: {added} places in {seconds:.1f} s ({seconds / added * 1e3:.1f} ms a place)")
+
+
+def _geography_of(map_path: Path) -> str:
+    place_map = PlaceMap.open(map_path)
+    place_map.close()
+    return place_map.geography
+
+
+def _append(addition: Localizer, model: Path, map_path: Path) -> None:
+    with Localizer(model, map_path) as localizer:
+        if addition.map.geography != localizer.map.geography:
+            raise MapError(
+                f"the source's positions are {addition.map.geography}, expected {localizer.map.geography} as "
+                f"{map_path} declares; build a map of its own for them"
+            )
+        pairs = [pair for batch in addition.map.stored() for pair in batch]
+        localizer.add_described(addition.map.all_places(), addition.map.decode(pairs))
+
+
+@app.command()
+def info(map_path: MapArgument, as_json: Json = False) -> None:
+    """Say what a map holds, which model made it, and in what state its index is.
+
+    \b
+    Example
+      structvpr map info campus.places
+    """
+    place_map = PlaceMap.open(map_path)
+    try:
+        index_file = index_path(map_path)
+        places = place_map.all_places()
+        contract = place_map.contract
+        record = {
+            "map": str(map_path),
+            "places": len(places),
+            "with position": sum(place.position is not None for place in places),
+            "traverses": sorted({place.traverse for place in places if place.traverse}),
+            "geography": place_map.geography,
+            "created": place_map.created,
+            "model": contract.name,
+            "model identity": contract.identity,
+            "descriptor": f"{contract.descriptor_dim} x {place_map.descriptor_dtype}",
+            "map bytes": map_path.stat().st_size,
+            "index bytes": index_file.stat().st_size if index_file.exists() else None,
+            "calibrated": False,
+        }
+    finally:
+        place_map.close()
+    if as_json:
+        print_json(record)
+        return
+    print_table(("", ""), [(key, _text(value)) for key, value in record.items()])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "none; it is built at the next opening"
+    if isinstance(value, list):
+        return ", ".join(value) or "none named"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@app.command()
+def verify(map_path: MapArgument, as_json: Json = False) -> None:
+    """Read every byte of a map and of its index; exit code 1 if something is wrong.
+
+    \b
+    Example
+      structvpr map verify campus.places
+    """
+    place_map = PlaceMap.open(map_path)
+    try:
+        findings = place_map.check()
+        notes = []
+        if not findings:
+            with progress_bars() as tell:
+                index = MapIndex(place_map, tell)
+            search = "graph" if index.has_graph else f"exact scan (a graph from {GRAPH_FROM:,} places on)"
+            notes = [f"{len(place_map):,} places read, all sound", f"index {index.origin}; search by {search}"]
+            if not place_map.read_only:
+                index.save()
+    finally:
+        place_map.close()
+    if as_json:
+        print_json({"map": str(map_path), "ok": not findings, "findings": findings, "notes": notes})
+    else:
+        for line in findings + notes:
+            typer.echo(f"{map_path}: {line.removeprefix(f'{map_path}: ')}")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    map_path: MapArgument,
+    copy: Annotated[Path, typer.Argument(help="The new file.", show_default=False)],
+) -> None:
+    """Copy a map, also while another process adds to it: one consistent, compacted file.
+
+    \b
+    Example
+      structvpr map export campus.places backup/campus.places
+    """
+    place_map = PlaceMap.open(map_path)
+    try:
+        place_map.export(copy)
+    finally:
+        place_map.close()
+    typer.echo(f"{copy}: {copy.stat().st_size:,} bytes")

@@ -1,0 +1,203 @@
+"""structvpr query: where were these frames taken?"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from sdk import Error, Localization, Localizer, MapError, Match, Place, open_source
+from sdk.images import read_image
+from sdk.localization import Geography, distance_m
+from sdk.report import ReportRow, write_report
+from sdk.sources import read_places_csv
+
+from .console import print_table
+
+__all__ = ["query"]
+
+RECALLS = (1, 5)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frame, the place it was asked under (image name, no position), and what the localizer said."""
+
+    frame: npt.NDArray[np.uint8]
+    asked: Place
+    localization: Localization
+
+
+def query(
+    model: Annotated[Path, typer.Argument(help="The network, a model.onnx.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="An image, a folder of images, or a video.", show_default=False)],
+    map_path: Annotated[
+        Path | None, typer.Option("--map", help="The map.  [default: <model>.places]", show_default=False)
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Matches a frame.")] = 5,
+    apart_m: Annotated[float | None, typer.Option(help="Matches at least this far apart, m.")] = None,
+    every_s: Annotated[float | None, typer.Option(help="Of a video: seconds between the frames taken.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="CSV of where the frames were taken; read after all are answered.")
+    ] = None,
+    radius_m: Annotated[
+        float, typer.Option("--positive_dist_threshold", help="With --truth: a match this near is right, m.")
+    ] = 25.0,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML page of queries and matches.")] = None,
+    map_images: Annotated[Path | None, typer.Option(help="With --report: the folder of the map's images.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a frame and line.")] = False,
+) -> None:
+    """Say where frames were taken. No position of theirs is read before all are answered.
+
+    \b
+    Example
+      structvpr query model.onnx frame.jpg --map campus.places
+      structvpr query model.onnx drive.mp4 --map campus.places --every-s 1 --json > answers.jsonl
+      structvpr query model.onnx dusk/ --map day.places --truth dusk.csv --report report.html --map-images day/
+    """
+    frames = open_source(source, every_s=every_s, positions=False)
+    answers = []
+    with Localizer(model, map_path) as localizer:
+        if len(localizer) == 0:
+            raise MapError(
+                f"{localizer.map.path}: the map is empty, expected places; add some with `structvpr map build`"
+            )
+        for sighting in frames:
+            answer = Answer(sighting.frame, sighting.place, localizer.query(sighting.frame, k, apart_m=apart_m))
+            if as_json:
+                typer.echo(json.dumps(_as_record(answer), ensure_ascii=False))
+            else:
+                _print_answer(answer, len(frames))
+            # Frames are kept for the page alone: a video's would fill the memory.
+            answers.append(answer if report else Answer(np.empty(0, np.uint8), answer.asked, answer.localization))
+        geography = localizer.map.geography
+    verdicts = _judge(answers, truth, geography, radius_m) if truth else [[] for _ in answers]
+    summary = _summary(answers, verdicts, k, radius_m) if truth else _timing(answers)
+    if not as_json:
+        print_table(("", ""), list(summary.items()))
+    if report:
+        _write_report(report, answers, verdicts, summary, map_images, radius_m)
+        if not as_json:
+            typer.echo(f"{report}: {len(answers)} answers, open it in a browser")
+
+
+def _as_record(answer: Answer) -> dict[str, Any]:
+    localization = answer.localization
+    return {
+        "query": answer.asked.label,
+        "timestamp_s": answer.asked.timestamp_s,
+        "known": localization.known,
+        "probability": localization.probability,
+        "reason": localization.reason,
+        "matches": [
+            {
+                "id": match.place.id,
+                "name": match.place.label,
+                "similarity": round(match.similarity, 6),
+                "position": match.place.position,
+                "heading_deg": match.place.heading_deg,
+            }
+            for match in localization.matches
+        ],
+        "timings_ms": {stage: round(ms, 4) for stage, ms in localization.timings_ms.items()},
+    }
+
+
+def _print_answer(answer: Answer, num_frames: int) -> None:
+    matches = answer.localization.matches
+    if num_frames > 1:
+        best = matches[0]
+        typer.echo(f"{answer.asked.label}  ->  {best.place.label}  {best.similarity:.3f}{_where(best.place)}")
+        return
+    typer.echo(f"{answer.asked.label}: {answer.localization.reason}")
+    print_table(
+        ("match", "similarity", "position"),
+        [(match.place.label, f"{match.similarity:.3f}", _where(match.place).strip()) for match in matches],
+    )
+
+
+def _where(place: Place) -> str:
+    if place.position is None:
+        return ""
+    return "  (" + ", ".join(f"{value:.6g}" for value in place.position) + ")"
+
+
+def _judge(answers: Sequence[Answer], truth: Path, geography: Geography, radius_m: float) -> list[list[float | None]]:
+    """Metres between the true position and each match's, per answer; None where one is not known."""
+    source = read_places_csv(truth)
+    if source.geography != geography:
+        raise MapError(f"{truth}: its positions are {source.geography}, expected {geography} as the map declares")
+    positions = {place.image: place.position for _, place in source.files}
+    if not any(answer.asked.image in positions for answer in answers):
+        raise MapError(
+            f"{truth}: names none of the frames that were asked about, expected their file names; correct it"
+        )
+
+    def error_m(answer: Answer, match: Match) -> float | None:
+        true, found = positions.get(answer.asked.image), match.place.position
+        return None if true is None or found is None else distance_m(geography, true, found)
+
+    return [[error_m(answer, match) for match in answer.localization.matches] for answer in answers]
+
+
+def _hit(errors_m: Sequence[float | None], radius_m: float) -> bool:
+    return any(error is not None and error <= radius_m for error in errors_m)
+
+
+def _summary(
+    answers: Sequence[Answer], verdicts: Sequence[Sequence[float | None]], k: int, radius_m: float
+) -> dict[str, str]:
+    judged = [errors for errors in verdicts if errors and errors[0] is not None]
+    lines = {"right within": f"{radius_m:g} m", "judged": f"{len(judged)} of {len(answers)} frames"}
+    for recall in RECALLS:
+        if recall <= k and judged:
+            lines[f"R@{recall}"] = (
+                f"{100 * statistics.fmean(_hit(errors[:recall], radius_m) for errors in judged):.1f} %"
+            )
+    return lines | _timing(answers)
+
+
+def _timing(answers: Sequence[Answer]) -> dict[str, str]:
+    total = statistics.median(answer.localization.timings_ms["total"] for answer in answers)
+    return {"time a query": f"{total:.1f} ms (median)"}
+
+
+def _write_report(
+    path: Path,
+    answers: Sequence[Answer],
+    verdicts: Sequence[Sequence[float | None]],
+    summary: dict[str, str],
+    map_images: Path | None,
+    radius_m: float,
+) -> None:
+    rows = []
+    for answer, errors_m in zip(answers, verdicts, strict=True):
+        best = answer.localization.matches[0]
+        error_m = errors_m[0] if errors_m else None
+        rows.append(
+            ReportRow(
+                query=answer.frame,
+                name=answer.asked.label,
+                match=best,
+                match_frame=_map_frame(best.place, map_images),
+                right=None if error_m is None else error_m <= radius_m,
+                error_m=error_m,
+            )
+        )
+    write_report(path, "Where were these frames taken?", summary, rows)
+
+
+def _map_frame(place: Place, folder: Path | None) -> npt.NDArray[np.uint8] | None:
+    if folder is None:
+        return None
+    try:
+        return read_image(folder / place.image)
+    except Error:
+        return None  # the page shows the name alone: a map outlives its photographs
