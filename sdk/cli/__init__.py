@@ -20,8 +20,9 @@ __all__ = ["main"]
 
 USER_ERROR = 2  # exit code for whatever the user can mend
 
-# What brings each package that a verb may miss.
-EXTRA_OF = {"torch": "training", "onnx": "export", "onnxsim": "export", "onnxscript": "export", "tensorrt": "tensorrt"}
+# What the extras bring, and the extra that each verb needs.
+OF_EXTRAS = {"torch", "onnx", "onnxsim", "onnxscript"}
+EXTRA_OF_VERB = {"export": "export", "train": "training"}
 
 
 class VerbsOnUse(TyperGroup):
@@ -72,19 +73,26 @@ def structvpr(
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command. What the user can mend ends in one sentence on stderr and exit code 2."""
+def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True) -> None:
+    """Run the command. What the user can mend ends in one sentence on stderr and exit code 2.
+
+    Args:
+        arguments: its words; None for those of this process.
+        exit_when_done: leave the process with exit code 0; False returns instead.
+    """
+    words = None if arguments is None else list(arguments)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="structvpr")
+        app(args=words, prog_name="structvpr", standalone_mode=exit_when_done)
     except Error as error:
         sentence = str(error)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in EXTRA_OF:
+        extra = EXTRA_OF_VERB.get(next(iter(words if words is not None else sys.argv[1:]), ""))
+        if package not in OF_EXTRAS or extra is None:
             raise
         sentence = (
             f"the package {package} is not installed, expected it for this verb; run "
-            f'`pip install "structvpr[{EXTRA_OF[package]}]"`'
+            f'`pip install "structvpr[{extra}]"`'
         )
     else:
         return
