@@ -1,0 +1,261 @@
+"""The light of the synthetic world: sun, sky, haze, lamps; and the lens and the sensor that take it in.
+
+Colours are products in display space, not physics: a surface's colour times a gain per way of taking light. It
+looks right from noon to dusk, is cheap, and leaves geometry and labels alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "DAY",
+    "DUSK",
+    "Conditions",
+    "Light",
+    "expose",
+    "fractal_tile",
+    "horizon_colour",
+    "light_gains",
+    "sky_colours",
+]
+
+Floats = npt.NDArray[np.float32]
+Row = tuple[float, float, float]
+
+LAMPS_ON_BELOW_DEG = 1.0  # sun elevation at which windows and street lamps light up
+NOISE_TILE_PX = 1024
+FRACTAL_TILE_PX = 512
+
+
+# Colours by sun elevation (degrees): night, late dusk, sunset, morning, noon. RGB, 0 to 255, or gains.
+ELEVATIONS_DEG = (-14.0, -5.0, 0.0, 10.0, 40.0)
+ZENITH: tuple[Row, ...] = ((10, 12, 28), (36, 48, 92), (92, 118, 172), (106, 150, 210), (92, 146, 218))
+HORIZON: tuple[Row, ...] = ((24, 24, 36), (116, 100, 116), (206, 178, 160), (206, 214, 220), (208, 222, 234))
+GLOW: tuple[Row, ...] = ((0, 0, 0), (110, 40, 0), (80, 44, 0), (16, 12, 0), (0, 0, 0))
+CLOUD: tuple[Row, ...] = ((22, 22, 32), (84, 72, 88), (190, 160, 156), (232, 230, 228), (246, 247, 248))
+SKY_LIGHT: tuple[Row, ...] = (
+    (0.07, 0.08, 0.13),
+    (0.26, 0.27, 0.36),
+    (0.48, 0.47, 0.52),
+    (0.62, 0.64, 0.70),
+    (0.66, 0.68, 0.74),
+)
+SUN_LIGHT: tuple[Row, ...] = (
+    (0, 0, 0),
+    (0, 0, 0),
+    (0.20, 0.10, 0.04),
+    (0.50, 0.42, 0.30),
+    (0.52, 0.50, 0.44),
+)
+
+
+class Light(IntEnum):
+    """How a surface takes light. Three bits of the surface byte, so at most eight."""
+
+    OWN = 0  # the sky: its colour is not painted but computed
+    UP = 1  # ground, roofs, bonnets
+    PLUS_X = 2  # walls, by the axis that their normal is nearest to
+    PLUS_Y = 3
+    MINUS_X = 4
+    MINUS_Y = 5
+    SOFT = 6  # leaves and people: no direction
+    LAMP = 7  # windows, lamps and signs that are lit from inside once it is dark; must stay the highest
+
+
+NORMALS = {
+    Light.UP: (0.0, 0.0, 1.0),
+    Light.PLUS_X: (1.0, 0.0, 0.0),
+    Light.PLUS_Y: (0.0, 1.0, 0.0),
+    Light.MINUS_X: (-1.0, 0.0, 0.0),
+    Light.MINUS_Y: (0.0, -1.0, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """When, in which weather and with which camera settings a frame is taken.
+
+    Attributes:
+        name: word for files and tables, e.g. "day".
+        hour: local solar time, [0, 24). The sun rises at 6 behind a camera that looks along +x, passes on its
+            left, and sets at 18 ahead of it.
+        exposure_ev: stops relative to the day's exposure, [-4, 4].
+        noise_levels: standard deviation of the sensor's noise, grey levels of 255, [0, 64].
+        blur_px: standard deviation of the lens' and motion's blur, pixels of the frame, [0, 8].
+        haze_per_m: extinction coefficient, [0, 1]; 0.0005 is clear air, 0.03 is fog.
+        cloud_cover: share of the sky, [0, 1].
+
+    Raises:
+        ValueError: a figure is outside its range.
+    """
+
+    name: str
+    hour: float = 13.0
+    exposure_ev: float = 0.0
+    noise_levels: float = 2.0
+    blur_px: float = 0.0
+    haze_per_m: float = 0.0005
+    cloud_cover: float = 0.4
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "hour": (0.0, math.nextafter(24.0, 0.0)),
+            "exposure_ev": (-4.0, 4.0),
+            "noise_levels": (0.0, 64.0),
+            "blur_px": (0.0, 8.0),
+            "haze_per_m": (0.0, 1.0),
+            "cloud_cover": (0.0, 1.0),
+        }
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:  # also catches nan
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
+
+    @property
+    def sun_elevation_deg(self) -> float:
+        """Height of the sun over the horizon on an equinox at 35 degrees latitude."""
+        return math.degrees(math.asin(math.cos(math.radians(35.0)) * math.sin(self._sun_angle)))
+
+    @property
+    def sun_azimuth_deg(self) -> float:
+        """Direction of the sun on the ground: 0 along +x, counter-clockwise positive."""
+        return 180.0 - math.degrees(self._sun_angle)
+
+    @property
+    def _sun_angle(self) -> float:
+        return math.pi * (self.hour - 6.0) / 12.0
+
+
+DAY = Conditions("day")
+DUSK = Conditions("dusk", hour=18.2, exposure_ev=-0.1, noise_levels=2.5, haze_per_m=0.002, cloud_cover=0.6)
+
+
+def light_gains(conditions: Conditions) -> Floats:
+    """What each way of taking light multiplies a surface's colour by.
+
+    Returns:
+        float32 (8, 3), indexed by `Light`, RGB, 1 = the colour as painted. The row of `Light.OWN` is 0.
+    """
+    sky, sun = _at_hour(conditions, SKY_LIGHT), _at_hour(conditions, SUN_LIGHT)
+    sun *= np.float32(1.0 - 0.6 * conditions.cloud_cover)
+    elevation, azimuth = math.radians(conditions.sun_elevation_deg), math.radians(conditions.sun_azimuth_deg)
+    towards_sun = np.array(
+        [
+            math.cos(elevation) * math.cos(azimuth),
+            math.cos(elevation) * math.sin(azimuth),
+            math.sin(elevation),
+        ]
+    )
+    street_lamps = np.array([0.10, 0.07, 0.03]) * _lamps_on(conditions)
+    gains = np.zeros((8, 3), np.float32)
+    for light, normal in NORMALS.items():
+        # A wall sees half of the sky that the ground sees, and the ground's reflection of the rest.
+        gains[light] = sky * (1.0 if light is Light.UP else 0.85) + sun * max(0.0, float(towards_sun @ normal))
+    gains[Light.SOFT] = sky * 0.9 + sun * 0.4
+    gains[1:] += street_lamps
+    lamp = np.array([3.2, 2.5, 1.5])
+    gains[Light.LAMP] = gains[Light.SOFT] * (1.0 - _lamps_on(conditions)) + lamp * _lamps_on(conditions)
+    return gains
+
+
+def sky_colours(azimuths: Floats, elevations: Floats, clouds: Floats, conditions: Conditions) -> Floats:
+    """Colour of the sky: bluer upwards, glowing round the sun when it is low, clouds over it.
+
+    Args:
+        azimuths: float32 (h, w), radians, 0 along +x, counter-clockwise positive.
+        elevations: float32 (h, w), radians.
+        clouds: float32 (h, w), thickness in [0, 1].
+        conditions: hour and weather.
+
+    Returns:
+        float32 (h, w, 3), RGB, 255 = white at the day's exposure; brighter is possible.
+    """
+    horizon, zenith, glow, cloud = (_at_hour(conditions, table) for table in (HORIZON, ZENITH, GLOW, CLOUD))
+    height = np.sqrt(np.clip(elevations / np.float32(math.pi / 3.0), 0.0, 1.0))[..., np.newaxis]  # (h, w, 1)
+    sky = horizon + (zenith - horizon) * height  # (h, w, 3)
+    off_sun = azimuths - np.float32(math.radians(conditions.sun_azimuth_deg))
+    off_sun -= np.float32(2.0 * math.pi) * np.rint(off_sun / np.float32(2.0 * math.pi))
+    sky += glow * np.exp(-((off_sun / 0.9) ** 2) - (elevations / 0.25) ** 2)[..., np.newaxis]
+    sky += (cloud - sky) * (clouds[..., np.newaxis] * np.float32(0.8))
+    return np.asarray(sky, np.float32)
+
+
+def horizon_colour(conditions: Conditions) -> Floats:
+    """Colour of the lowest part of the sky, which distance fades into: float32 (3,), RGB."""
+    return _at_hour(conditions, HORIZON)
+
+
+def expose(scene: Floats, lamps: Floats, conditions: Conditions, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Lens and sensor: glow round lamps, blur, vignette, exposure, noise.
+
+    Args:
+        scene: float32 (H, W, 3), RGB, 255 = white at the day's exposure. Overwritten.
+        lamps: float32 (H, W), share of each pixel that is lit from inside.
+        conditions: camera settings.
+        rng: this frame's own.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    height, width = lamps.shape
+    if _lamps_on(conditions) > 0.0:
+        quarter = cv2.resize(lamps, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+        glow = cv2.resize(cv2.GaussianBlur(quarter, (0, 0), 2.5), (width, height))
+        scene += glow[..., np.newaxis] * np.float32([80.0, 62.0, 34.0]) * np.float32(_lamps_on(conditions))
+    if conditions.blur_px > 0.0:
+        scene = cv2.GaussianBlur(scene, (0, 0), conditions.blur_px)
+    # A camera's automatic exposure is never quite the same twice.
+    gain = 2.0 ** (conditions.exposure_ev + rng.normal(0.0, 0.06))
+    scene *= _vignette(height, width) * np.float32(gain)
+    row, column = rng.integers(0, NOISE_TILE_PX, 2)
+    rows, columns = np.arange(row, row + height), np.arange(column, column + width)
+    noise = _noise_tile().take(rows, axis=0, mode="wrap").take(columns, axis=1, mode="wrap")
+    scene += noise * np.float32(conditions.noise_levels)
+    return np.clip(np.rint(scene), 0.0, 255.0).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=4)
+def fractal_tile(seed: int) -> npt.NDArray[np.uint8]:
+    """Blotches of all sizes, for clouds and asphalt: uint8 (n, n), all values equally often, repeats without a seam."""
+    rng = np.random.default_rng([seed, 0xC10D])
+    tile = np.zeros((FRACTAL_TILE_PX, FRACTAL_TILE_PX))
+    for octave in range(2, 7):
+        coarse = rng.normal(size=(2**octave, 2**octave))
+        # Padded by its own other side before the resize, cropped after it: that is what removes the seam.
+        padded = np.pad(coarse, 2, mode="wrap")
+        scale = FRACTAL_TILE_PX // 2**octave
+        fine = cv2.resize(padded, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        tile += fine[2 * scale : -2 * scale, 2 * scale : -2 * scale] * 0.6**octave
+    ranks = np.argsort(np.argsort(tile, axis=None, kind="stable"), kind="stable")
+    return (ranks.reshape(tile.shape) * 255 // (tile.size - 1)).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def _noise_tile() -> Floats:
+    # Drawing fresh normal numbers would take longer than painting the frame; a random cut-out will do.
+    return np.random.default_rng(0x5E50).standard_normal((NOISE_TILE_PX, NOISE_TILE_PX, 3), dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _vignette(height: int, width: int) -> Floats:
+    y, x = np.mgrid[-1.0 : 1.0 : height * 1j, -1.0 : 1.0 : width * 1j]
+    return (1.0 - 0.12 * (x**2 + y**2))[..., np.newaxis].astype(np.float32)
+
+
+def _at_hour(conditions: Conditions, colours: tuple[Row, ...]) -> Floats:
+    """One row of the tables above, float32 (3,), for the sun's elevation."""
+    channels = np.array(colours, np.float64).T
+    elevation = conditions.sun_elevation_deg
+    return np.array([np.interp(elevation, ELEVATIONS_DEG, channel) for channel in channels], np.float32)
+
+
+def _lamps_on(conditions: Conditions) -> float:
+    """0 by day, 1 by night, in between while the sun sinks through a few degrees."""
+    return float(np.clip((LAMPS_ON_BELOW_DEG - conditions.sun_elevation_deg) / 3.0, 0.0, 1.0))
