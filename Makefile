@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 
 SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test check-machine lint ci-sanitize ci-rtx ci clean
+.PHONY: demo test check-machine lint ci-sanitize ci-arm ci-rtx ci clean
 
 demo: $(VENV)/installed
 	$(BIN)/structvpr demo demo
@@ -26,11 +26,15 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp tests/kernel/*.cpp
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev
 	sh tests/kernel/run_sanitized.sh $(BIN)/python
+
+# The kernel on aarch64 under emulation gives the same bits as here.
+ci-arm:
+	sh tests/kernel/run_arm.sh
 
 # TensorRT-RTX, a real compiler of NVIDIA's that needs no GPU, must accept what we export.
 ci-rtx: $(VENV)/installed-dev
@@ -39,6 +43,7 @@ ci-rtx: $(VENV)/installed-dev
 
 ci: test
 	$(MAKE) --no-print-directory ci-sanitize
+	$(MAKE) --no-print-directory ci-arm
 	$(MAKE) --no-print-directory ci-rtx
 
 check-machine:
