@@ -16,11 +16,11 @@ namespace py = pybind11;
 
 namespace {
 
-using FloatRows = py::array_t<float, py::array::c_style>;
+using FloatRows = py::array_t<float, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
 
 std::string shape_text(const py::array& array) { return py::str(array.attr("shape")); }
 
-/// float32 (n, dim), or (dim) as one row. Zero-copy when C-contiguous; other strides are copied.
+/// float32 (n, dim), or (dim) as one row. Zero-copy when C-contiguous and aligned; else copied.
 struct RowsView {
     FloatRows array;
     std::size_t count;
@@ -34,7 +34,7 @@ struct RowsView {
                                  ", expected a numpy array of float32");
         }
         const auto any = py::reinterpret_borrow<py::array>(object);
-        if (!any.dtype().is(py::dtype::of<float>())) {
+        if (!py::isinstance<py::array_t<float>>(any)) {  // an equal dtype need not be the same object: pickle
             throw py::type_error(std::string(what) + " has dtype " + std::string(py::str(any.dtype())) +
                                  ", expected float32; convert with .astype(numpy.float32)");
         }
@@ -44,8 +44,7 @@ struct RowsView {
             throw py::value_error(std::string(what) + " has shape " + shape_text(any) + ", expected (n, " + wanted +
                                   ") or (" + wanted + ",)");
         }
-        array = FloatRows::ensure(any);
-        if (!array) throw py::error_already_set();
+        array = FloatRows(any);
         single = any.ndim() == 1;
         count = single ? 1 : static_cast<std::size_t>(any.shape(0));
         dim = columns;
@@ -70,11 +69,11 @@ FloatRows l2_normalize(const py::object& rows) {
     return result;
 }
 
-using Ids = py::array_t<std::int64_t, py::array::c_style>;
+using Ids =
+    py::array_t<std::int64_t, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_ | py::array::forcecast>;
 
 Ids to_ids(const py::object& object, std::size_t expected) {
-    const py::array any = py::array::ensure(object);
-    if (!any) throw py::error_already_set();
+    const py::array any(object);
     const bool empty = any.size() == 0;  // numpy makes an empty list float64
     if (!empty && any.dtype().kind() != 'i' && any.dtype().kind() != 'u') {
         throw py::type_error("ids have dtype " + std::string(py::str(any.dtype())) + ", expected int64");
@@ -83,7 +82,7 @@ Ids to_ids(const py::object& object, std::size_t expected) {
         const std::string wanted = expected == SIZE_MAX ? "n" : std::to_string(expected);
         throw py::value_error("ids have shape " + shape_text(any) + ", expected (" + wanted + ",)");
     }
-    return Ids(py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(any));
+    return Ids(any);
 }
 
 vpr::Fingerprint to_fingerprint(const py::bytes& bytes, const char* what) {

@@ -20,6 +20,7 @@ namespace {
 
 constexpr char kMagic[8] = {'V', 'P', 'R', 'I', 'N', 'D', 'E', 'X'};
 constexpr std::size_t kSections = 6;
+constexpr std::uint32_t kNoRow = 0xFFFFFFFF;  // entry of a graph without rows
 
 struct Header {
     char magic[8];
@@ -129,7 +130,7 @@ void check_header(const std::string& path, const Header& header, std::uint64_t f
                   const Fingerprint& contract) {
     std::ostringstream what;
     if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) fail(path, "is not an index file");
-    if (header.version > kIndexFileVersion) {
+    if (header.version == 0 || header.version > kIndexFileVersion) {
         what << "has version " << header.version << ", this structvpr reads up to " << kIndexFileVersion;
         fail(path, what.str());
     }
@@ -140,7 +141,7 @@ void check_header(const std::string& path, const Header& header, std::uint64_t f
     }
     if (std::memcmp(header.contract, contract.data(), contract.size()) != 0) fail(path, "was made with another model");
     // Bounds before products: no crafted count may overflow, or make us allocate what the file cannot hold.
-    if (header.rows > file_bytes || header.upper_words > file_bytes || header.m > 128 || header.version == 0 ||
+    if (header.rows > file_bytes || header.upper_words > file_bytes || header.m > 128 ||
         header.file_bytes != file_bytes || expected_bytes(header) != file_bytes) {
         what << "has " << file_bytes << " bytes, expected " << expected_bytes(header) << " for its " << header.rows
              << " rows";
@@ -157,7 +158,12 @@ void check_graph(const std::string& path, const GraphImage& graph) {
             if (list[i] >= rows || graph.levels[list[i]] < level) fail(path, "has a link to a row that is not there");
         }
     };
-    if (rows == 0 || graph.entry_row >= rows || graph.max_level < 0 ||
+    if (graph.m < 2 || graph.ef_construction < graph.m || graph.ef_construction > 4096) {
+        fail(path, "has a graph with m " + std::to_string(graph.m) + " and ef_construction " +
+                       std::to_string(graph.ef_construction) + ", expected 2 to 128 and m to 4096");
+    }
+    if (rows == 0 && graph.entry_row == kNoRow && graph.max_level == -1 && graph.upper_links.empty()) return;
+    if (graph.entry_row >= rows || graph.max_level < 0 ||
         graph.levels[graph.entry_row] != static_cast<std::size_t>(graph.max_level)) {
         fail(path, "has a graph without a valid entry");
     }

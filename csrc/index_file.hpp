@@ -21,7 +21,8 @@ namespace vpr {
 ///   1 i64[rows] ids   2 u8[rows] removed   3 f32[rows][dim] descriptors, and with a graph
 ///   4 u8[rows] levels   5 u32[rows][2m+1] links of level 0   6 u32[][m+1] links of levels 1.., row by row
 ///
-/// A list of links is its length, that many rows, and zeros. A reader believes nothing that it has not checked:
+/// A list of links is its length, that many rows, and zeros. A graph has m 2 to 128 and ef_construction m to 4096;
+/// one without rows has max_level -1 and entry_row 4294967295. A reader believes nothing that it has not checked:
 /// sizes against the file, sections against their checksums, levels and links against their ranges.
 constexpr std::uint32_t kIndexFileVersion = 1;
 

@@ -37,6 +37,17 @@ class CosineSpace final : public hnswlib::SpaceInterface<float> {
     std::size_t dim_;
 };
 
+/// Keeps removed rows out of an answer. hnswlib's own marks are not used: an insertion in reach of marked elements
+/// only reads before the start of its empty list of neighbours (mutuallyConnectNewElement in 0.8.0).
+class NotRemoved final : public hnswlib::BaseFilterFunctor {
+   public:
+    explicit NotRemoved(const Rows& rows) : rows_(rows) {}
+    bool operator()(hnswlib::labeltype row) override { return rows_.removed[row] == 0; }
+
+   private:
+    const Rows& rows_;
+};
+
 std::invalid_argument bad_id(std::int64_t id, const char* what) {
     std::ostringstream message;
     message << "place id " << id << ' ' << what;
@@ -89,7 +100,6 @@ struct PlaceIndex::Graph {
         if (row >= hnsw.getMaxElements()) hnsw.resizeIndex(row + row / 2 + Rows::kBlockRows);
         const float* descriptor = rows.at(row);
         hnsw.addPoint(&descriptor, row);
-        if (rows.removed[row] != 0) hnsw.markDelete(row);
     }
 
     GraphImage to_image() const;
@@ -129,7 +139,8 @@ GraphImage PlaceIndex::Graph::to_image() const {
 }
 
 std::unique_ptr<PlaceIndex::Graph> PlaceIndex::Graph::from_image(const GraphImage& image, const Rows& rows) {
-    auto graph = std::make_unique<Graph>(rows.dim, rows.size(), image.m, image.ef_construction);
+    auto graph =
+        std::make_unique<Graph>(rows.dim, std::max<std::size_t>(rows.size(), 1), image.m, image.ef_construction);
     auto& hnsw = graph->hnsw;
     std::memset(hnsw.data_level0_memory_, 0, rows.size() * hnsw.size_data_per_element_);
     const std::uint32_t* upper = image.upper_links.data();
@@ -156,7 +167,6 @@ std::unique_ptr<PlaceIndex::Graph> PlaceIndex::Graph::from_image(const GraphImag
         for (int level = 1; level <= levels; ++level, upper += image.upper_stride()) {
             copy_list(upper, hnsw.get_linklist(row, level));
         }
-        if (rows.removed[row] != 0) hnsw.markDelete(row);
     }
     hnsw.maxlevel_ = image.max_level;
     hnsw.enterpoint_node_ = image.entry_row;
@@ -192,6 +202,16 @@ bool PlaceIndex::has_graph() const {
     return graph_ != nullptr;
 }
 
+std::shared_lock<std::shared_mutex> PlaceIndex::lock_to_search() const {
+    const std::lock_guard<std::mutex> next(turnstile_);
+    return std::shared_lock<std::shared_mutex>(state_mutex_);
+}
+
+std::unique_lock<std::shared_mutex> PlaceIndex::lock_to_change() {
+    const std::lock_guard<std::mutex> next(turnstile_);
+    return std::unique_lock<std::shared_mutex>(state_mutex_);
+}
+
 void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t count) {
     require_unit_rows(rows, count, dim(), "descriptor");
     const std::lock_guard<std::mutex> writing(write_mutex_);
@@ -206,7 +226,7 @@ void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t cou
     }
     for (std::size_t i = 0; i < count; ++i) {
         // One row a lock: a camera's query never waits for a batch.
-        const std::unique_lock<std::shared_mutex> changing(state_mutex_);
+        const auto changing = lock_to_change();
         const std::size_t row = rows_.size();
         rows_.append(ids[i], rows + i * dim());
         if (graph_) graph_->insert(rows_, row);
@@ -222,11 +242,10 @@ void PlaceIndex::remove(const std::int64_t* ids, std::size_t count) {
         if (row_of_id_.count(ids[i]) == 0) throw bad_id(ids[i], "is not in the index");
         if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to remove, expected once");
     }
-    const std::unique_lock<std::shared_mutex> changing(state_mutex_);
+    const auto changing = lock_to_change();
     for (std::size_t i = 0; i < count; ++i) {
         const auto found = row_of_id_.find(ids[i]);
         rows_.removed[found->second] = 1;
-        if (graph_) graph_->hnsw.markDelete(found->second);
         row_of_id_.erase(found);
         ++removed_count_;
     }
@@ -246,7 +265,7 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
         graph->insert(rows_, row);
         if (progress && (row % 256 == 255 || row + 1 == total) && !progress(row + 1, total)) return false;
     }
-    const std::unique_lock<std::shared_mutex> changing(state_mutex_);
+    const auto changing = lock_to_change();
     graph_ = std::move(graph);
     return true;
 }
@@ -254,7 +273,7 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
 SearchResult PlaceIndex::search(const float* queries, std::size_t count, std::size_t k, bool exact,
                                 std::size_t ef) const {
     require_unit_rows(queries, count, dim(), "query");
-    const std::shared_lock<std::shared_mutex> reading(state_mutex_);
+    const auto reading = lock_to_search();
     k = std::min(k, rows_.size() - removed_count_);
     if (k == 0) return {};
     if (exact || !graph_) return scan(queries, count, k);
@@ -299,7 +318,8 @@ SearchResult PlaceIndex::scan(const float* queries, std::size_t count, std::size
 
 bool PlaceIndex::walk(const float* query, std::size_t k, std::size_t ef, std::int64_t* ids, float* similarities) const {
     // hnswlib's own ef belongs to the index and not to the query; asking for ef neighbours is the same search.
-    auto found = graph_->hnsw.searchKnn(&query, std::max(k, ef));
+    NotRemoved not_removed(rows_);
+    auto found = graph_->hnsw.searchKnn(&query, std::max(k, ef), removed_count_ > 0 ? &not_removed : nullptr);
     while (found.size() > k) found.pop();
     if (found.size() < k) return false;
     for (std::size_t i = k; i-- > 0; found.pop()) {

@@ -87,6 +87,8 @@ class PlaceIndex {
     struct Graph;
 
     SearchResult scan(const float* queries, std::size_t count, std::size_t k) const;
+    std::shared_lock<std::shared_mutex> lock_to_search() const;
+    std::unique_lock<std::shared_mutex> lock_to_change();
     bool walk(const float* query, std::size_t k, std::size_t ef, std::int64_t* ids, float* similarities) const;
 
     Rows rows_;
@@ -96,6 +98,7 @@ class PlaceIndex {
     std::unique_ptr<Graph> graph_;
 
     mutable std::mutex write_mutex_;         // held by whoever changes the index, for as long as it takes
+    mutable std::mutex turnstile_;           // passed by searches and changes alike, or searches keep a change waiting
     mutable std::shared_mutex state_mutex_;  // exclusive only while one row is put in place
 };
 

@@ -35,9 +35,11 @@ struct Rows {
 
     void append(std::int64_t id, const float* descriptor) {
         const std::size_t row = size();
-        if (row % kBlockRows == 0) new_block();
         // Whatever can throw comes before the first change that would be seen.
-        removed.reserve(row + 1);
+        const std::size_t room = row + row / 2 + kBlockRows;
+        if (ids.capacity() == row) ids.reserve(room);
+        if (removed.capacity() == row) removed.reserve(room);
+        if (blocks.size() * kBlockRows == row) new_block();
         ids.push_back(id);
         removed.push_back(0);
         std::copy_n(descriptor, dim, blocks.back().get() + row % kBlockRows * dim);
