@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "hnsw_graph.hpp"
 #include "index_file.hpp"
 
 namespace vpr {
@@ -28,9 +29,6 @@ using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 ///
 /// Thread-safe. Searches run beside each other and beside a writer; writers take turns. A search that runs beside
 /// an add sees any prefix of its rows, each one whole.
-///
-/// Source of the graph: Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using
-/// Hierarchical Navigable Small World graphs (TPAMI 2018).
 class PlaceIndex {
    public:
     /// @throws std::invalid_argument  dim is 0 or above 65536.
@@ -84,18 +82,14 @@ class PlaceIndex {
                                             Fingerprint* state);
 
    private:
-    struct Graph;
-
-    SearchResult scan(const float* queries, std::size_t count, std::size_t k) const;
+    std::vector<Nearest> scan(const float* queries, std::size_t count, std::size_t k) const;
     std::shared_lock<std::shared_mutex> lock_to_search() const;
     std::unique_lock<std::shared_mutex> lock_to_change();
-    bool walk(const float* query, std::size_t k, std::size_t ef, std::int64_t* ids, float* similarities) const;
 
     Rows rows_;
-    std::size_t removed_count_ = 0;
     std::int64_t last_id_ = -1;
     std::unordered_map<std::int64_t, std::size_t> row_of_id_;  // without the removed
-    std::unique_ptr<Graph> graph_;
+    std::unique_ptr<HnswGraph> graph_;
 
     mutable std::mutex write_mutex_;         // held by whoever changes the index, for as long as it takes
     mutable std::mutex turnstile_;           // passed by searches and changes alike, or searches keep a change waiting

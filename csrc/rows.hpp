@@ -4,9 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace vpr {
+
+/// What one query found: (similarity, row), best first, ties by row.
+using Nearest = std::vector<std::pair<float, std::size_t>>;
 
 /// Descriptors in the order in which they were added, with the place id of each.
 ///
@@ -17,6 +21,7 @@ struct Rows {
     std::size_t dim = 0;
     std::vector<std::int64_t> ids;
     std::vector<std::uint8_t> removed;  ///< 0 or 1
+    std::size_t removed_count = 0;
     std::vector<std::unique_ptr<float[]>> blocks;
 
     std::size_t size() const noexcept { return ids.size(); }

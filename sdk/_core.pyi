@@ -77,7 +77,7 @@ class PlaceIndex:
             m: links a row and level, 2 to 128 (twice that on the lowest level).
             ef_construction: candidates looked at for each row, m to 4096.
             progress: called with (rows done, rows in all). What it raises, and Ctrl-C, cancels the build and
-                leaves the index as it was.
+                leaves the index as it was. It must not change or save this index, which waits for the build.
         """
 
     def search(
