@@ -84,7 +84,11 @@ class Localizer:
                 raise MapError("no map was named, expected its path: a Backend that is passed in has no default map")
             map = Path(map)
             if create and not map.exists():
-                PlaceMap.create(map, self.contract, geography=geography).close()  # type: ignore[arg-type]
+                try:
+                    PlaceMap.create(map, self.contract, geography=geography).close()  # type: ignore[arg-type]
+                except MapError:
+                    if not map.exists():  # else another process was faster
+                        raise
             self.map = PlaceMap.open(map)
             on_failure.callback(self.map.close)
             self._require_same_model()
@@ -226,7 +230,10 @@ class Localizer:
                 batch.clear()
             if progress is not None:
                 progress("frames", done + len(batch), max(total, done + len(batch)))
-        return done + len(self.add_many(batch, colour="rgb"))
+        done += len(self.add_many(batch, colour="rgb"))
+        with self._sync:
+            self.index.build_graph()
+        return done
 
     def remove(self, place_ids: int | Sequence[int]) -> None:
         """Remove places by id, durably: all of them or none.
@@ -259,8 +266,7 @@ class Localizer:
         with self._sync:
             if self._backend is _CLOSED:
                 return
-            if not self.map.read_only:
-                self.index.save()
+            self.index.save()
             self.map.close()
             if self._owns_backend:
                 self._backend.close()
@@ -309,8 +315,8 @@ class Localizer:
         # While this process is itself adding, there is no other writer, and no reason to wait for the medium.
         if self._sync.acquire(blocking=False):
             try:
-                if self.map.changed():
-                    self.index.refresh()
+                self.map.changed()
+                self.index.refresh()
             finally:
                 self._sync.release()
 
@@ -318,8 +324,8 @@ class Localizer:
     def _changing(self) -> Iterator[None]:
         with self._sync:
             self.map.claim()
-            if self.map.changed():
-                self.index.refresh()
+            self.map.changed()
+            self.index.refresh()
             yield
 
     def _matches(self, ids: npt.NDArray[np.int64], similarities: npt.NDArray[np.float32]) -> list[Match]:

@@ -5,23 +5,42 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import sqlite3
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from .contract import ModelContract
 from .errors import MapError
 from .localization import Geography
 
-__all__ = ["MapState", "connect", "create_file", "damaged", "move_into_place"]
+__all__ = [
+    "MapState",
+    "Pair",
+    "Snapshot",
+    "connect",
+    "create_file",
+    "move_into_place",
+    "place_new_map",
+    "read_meta",
+    "require_new",
+    "scratch",
+    "snapshot",
+    "sweep",
+    "translated",
+]
 
 APPLICATION_ID = 0x53565052  # "SVPR", at offset 68 of the file: what `file` and SQLite tell it by
 SCHEMA_VERSION = 1  # PRAGMA user_version
 DTYPES = ("float16", "float32")
+ROWS_A_BATCH = 4096
+
+Access = Literal["rw", "ro", "immutable"]
+Pair = tuple[int, bytes]  # a place's id, and its descriptor as it is stored
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -50,7 +69,7 @@ class MapState:
     digest: int
     count: int
 
-    def plus(self, pairs: Iterable[tuple[int, bytes]], sign: int = 1) -> MapState:
+    def plus(self, pairs: Iterable[Pair], sign: int = 1) -> MapState:
         """The state with (id, descriptor bytes) pairs added, or with sign -1 taken off."""
         digest, count = self.digest, self.count
         for place_id, blob in pairs:
@@ -76,10 +95,7 @@ def create_file(path: Path, contract: ModelContract, geography: Geography, descr
             f"{path}: geography {geography!r} and descriptor_dtype {descriptor_dtype!r} were asked for, expected "
             f"one of {get_args(Geography)} and one of {DTYPES}"
         )
-    if path.exists():
-        raise MapError(f"{path}: exists already, expected a new file; open it, or remove it first")
-    # Complete before it has its name: a process killed in here leaves no half a map behind.
-    temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
+    require_new(path)
     meta = {
         "contract": contract.to_json(),
         "descriptor_dtype": descriptor_dtype,
@@ -87,19 +103,78 @@ def create_file(path: Path, contract: ModelContract, geography: Geography, descr
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **MapState(0, 0).to_meta(),
     }
+    # Complete before it has its name: a process killed in here leaves no half a map behind.
     try:
-        with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            connection.executescript(SCHEMA)
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            connection.execute("PRAGMA journal_mode=WAL")
-        move_into_place(temporary, path)
+        with scratch(path) as temporary:
+            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                connection.executescript(SCHEMA)
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+                connection.execute("PRAGMA journal_mode=WAL")
+            place_new_map(temporary, path)
     except (sqlite3.Error, OSError) as error:
-        temporary.unlink(missing_ok=True)
         raise MapError(
             f"{path}: the map cannot be created ({error}), expected a writable folder; name one that is"
         ) from None
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A name beside `path` to make a database under; nothing is there before and after."""
+    # A killed process may have had our number, and SQLite would play its journal back into our file.
+    sweep(path, "new", mine=True)
+    try:
+        yield path.with_name(f"{path.name}.new-{os.getpid()}")
+    finally:
+        sweep(path, "new", mine=True)
+
+
+def sweep(path: Path, kind: str, *, mine: bool) -> None:
+    """Remove `<path>.<kind>-<process>` and their journals where the process is dead, or is `mine`."""
+    pattern = re.compile(rf"{re.escape(path.name)}\.{kind}-(\d+)(-journal|-wal|-shm)?")
+    with contextlib.suppress(OSError):
+        for entry in path.parent.iterdir():
+            match = pattern.fullmatch(entry.name)
+            if match and (mine if int(match[1]) == os.getpid() else not Path(f"/proc/{match[1]}").exists()):
+                entry.unlink(missing_ok=True)
+
+
+def require_new(path: Path) -> None:
+    """Refuse a name for a new map that is taken, or that the log of an earlier map would be taken for."""
+    if path.exists():
+        raise MapError(f"{path}: exists already, expected a new file; open it, remove it first, or name another")
+    # SQLite would play it back into the new map: a map that was deleted after a crash would rise again.
+    if has_log(path):
+        raise MapError(
+            f"{path}-wal: is the log of an earlier map of that name and may hold its newest places, expected none "
+            "beside a new map; put it back beside its map, or remove it"
+        )
+
+
+def has_log(path: Path) -> bool:
+    """Whether changes lie beside the map that are not in it yet: it is open, or was not closed."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def place_new_map(temporary: Path, path: Path) -> None:
+    """Give a finished map its name, unless there is one of that name: of two who create it, one does."""
+    require_new(path)
+    try:
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename it replaces nothing
+    except FileExistsError:
+        require_new(path)
+        raise
+    except OSError:  # a file system without links (FAT)
+        move_into_place(temporary, path)
+        return
+    temporary.unlink()
+    _flush_folder(path.parent)
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
@@ -107,24 +182,28 @@ def move_into_place(temporary: Path, path: Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _flush_folder(path.parent)
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """Open the file and check that it is a map: the connection, and whether its medium is read-only."""
-    quoted = urllib.parse.quote(str(path.absolute()))
-    # A database in WAL mode wants files beside it even to be read. On a read-only medium there can be none,
-    # and nobody can write either, which is what immutable=1 promises.
-    modes = ["mode=rw"]
+def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
+    """Open the file and check that it is a map: the connection, and what it may do."""
+    quoted = urllib.parse.quote(os.fsencode(path.absolute()))
+    # A database in WAL mode wants files beside it even to be read. Where we cannot make them and nobody else has,
+    # nobody is writing now, which is what immutable=1 promises; `PlaceMap.changed` sees when that ends.
+    modes: dict[Access, str] = {"rw": "mode=rw"}
     if not os.access(path.parent, os.W_OK) or not os.access(path, os.W_OK):
-        wal = path.with_name(path.name + "-wal")
-        left_open = wal.exists() and wal.stat().st_size > 0
-        modes = ["mode=ro"] if left_open else ["mode=ro", "mode=ro&immutable=1"]
-    for mode in modes:
+        modes = {"ro": "mode=ro"}
+        if not has_log(path):
+            modes["immutable"] = "mode=ro&immutable=1"
+    for access, mode in modes.items():
         connection = None
         try:
             connection = sqlite3.connect(
@@ -132,6 +211,9 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
             )
             application_id = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
+            size = path.stat().st_size
+            if application_id != APPLICATION_ID and size < 512:  # to SQLite that is a database without tables
+                raise MapError(f"{path}: has {size} bytes, expected a map of structvpr; restore it from a copy")
             if application_id != APPLICATION_ID:
                 raise MapError(
                     f"{path}: is another program's database, expected a map of structvpr; name a .places file"
@@ -141,16 +223,72 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
                     f"{path}: has schema version {version}, this structvpr reads up to {SCHEMA_VERSION}; update it"
                 )
             connection.execute("PRAGMA synchronous=FULL")
-            return connection, mode != "mode=rw"
+            return connection, access
         except BaseException as error:
             if connection is not None:
                 connection.close()
-            if isinstance(error, sqlite3.OperationalError) and mode != modes[-1]:
-                continue
+            if isinstance(error, sqlite3.OperationalError) and access == "ro":
+                if "immutable" in modes:
+                    continue
+                raise MapError(
+                    f"{path}: was not closed, and what is needed to read its log cannot be written here ({error}), "
+                    "expected a writable folder; copy the map and its -wal file to one"
+                ) from None
             if isinstance(error, sqlite3.Error):
                 raise damaged(path, error) from None
             raise
     raise AssertionError("every mode returns or raises")
+
+
+@contextlib.contextmanager
+def snapshot(path: Path, file: Path, after_id: int = -1) -> Iterator[Snapshot]:
+    """The map as it is at this moment, whatever is written while it is read.
+
+    Args:
+        path: the map as its user names it, for messages.
+        file: where it lies.
+        after_id: leave out the places up to this id.
+    """
+    with translated(path):
+        connection, _ = connect(file)
+        with contextlib.closing(connection):
+            connection.execute("BEGIN")
+            yield Snapshot(connection, MapState.from_meta(read_meta(connection)), after_id)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One moment of a map: its `state`, and the connection that sees no other."""
+
+    connection: sqlite3.Connection
+    state: MapState
+    after_id: int
+
+    def batches(self) -> Iterator[list[Pair]]:
+        """(id, descriptor bytes) pairs by id, some thousand at a time."""
+        cursor = self.connection.execute("SELECT id, descriptor FROM places WHERE id > ? ORDER BY id", (self.after_id,))
+        while batch := cursor.fetchmany(ROWS_A_BATCH):
+            yield batch
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
+    """Table `meta`."""
+    return dict(connection.execute("SELECT key, value FROM meta"))
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Say what an error of SQLite means to whoever uses the map at `path`."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:
+        raise MapError(f"{path}: the map is closed, expected an open one ({error}); open it again") from None
+    except sqlite3.OperationalError as error:
+        raise MapError(
+            f"{path}: the map cannot be read or written ({error}), expected room on a working medium"
+        ) from None
+    except sqlite3.Error as error:
+        raise damaged(path, error) from None
 
 
 def damaged(path: Path, error: Exception) -> MapError:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +12,20 @@ import numpy.typing as npt
 
 from ._core import IndexFileError, PlaceIndex
 from .errors import MapError
-from .map_file import MapState
+from .map_file import MapState, Pair, sweep
 from .places import PlaceMap
 
 __all__ = ["GRAPH_FROM", "MapIndex", "Progress"]
 
 # Below this an exact scan takes a few milliseconds, less than the network, and misses nothing. Building the graph
-# takes about a minute a 100,000 places, so it is done when a map is opened or built, never while a robot drives.
+# takes minutes for 100,000 places (benchmarks/map_scale.py), so it is done when a map is opened or built, never
+# while a robot drives.
 GRAPH_FROM = 50_000
 
 Progress = Callable[[str, int, int], object]  # what is done, how much of it, of how much
+
+WORTH_SAVING = 1000  # places; fewer are indexed again sooner than the file is written
+UNKNOWN = MapState(0, -1)  # of an index that is being changed: equal to no map's
 
 STAMP = struct.Struct("<16sQq")  # digest, count, last id: the index file's 32 bytes of state
 
@@ -47,8 +49,8 @@ class MapIndex:
         """
         self._map = place_map
         self._progress = progress
-        self._dirty = False
-        self.path = index_path(place_map.path)
+        self._unsaved = 0  # places that the file does not have as they are here
+        self.path = index_path(place_map.file)
         self._load_or_rebuild()
 
     def __len__(self) -> int:
@@ -65,42 +67,50 @@ class MapIndex:
         """See `PlaceIndex.search`."""
         return self._index.search(descriptors, k, exact=exact)
 
-    def add(self, pairs: Sequence[tuple[int, bytes]]) -> None:
+    def add(self, pairs: Sequence[Pair]) -> None:
         """Follow `PlaceMap.add_many`, which returned `pairs`."""
-        self._index.add([place_id for place_id, _ in pairs], self._map.decode(pairs))
-        self._indexed()
+        with self._changing():
+            self._index.add([place_id for place_id, _ in pairs], self._map.decode(pairs))
 
     def remove(self, ids: Sequence[int]) -> None:
         """Follow `PlaceMap.remove`."""
-        self._index.remove(ids)
-        self._indexed()
+        with self._changing():
+            self._index.remove(ids)
 
-    def replace(self, pair: tuple[int, bytes]) -> None:
+    def replace(self, pair: Pair) -> None:
         """Follow `PlaceMap.update`, which returned `pair`."""
         descriptor = self._map.decode([pair])
-        self._index.remove([pair[0]])
-        self._index.add([pair[0]], descriptor)
-        self._indexed()
+        with self._changing():
+            self._index.remove([pair[0]])
+            self._index.add([pair[0]], descriptor)
 
     def refresh(self) -> None:
-        """Follow changes that another process made."""
+        """Follow changes that another process made. No graph is built: somebody waits for an answer."""
         if self._map.state != self._state and not self._extend():
             self._rebuild("places were removed or changed elsewhere")
 
+    def build_graph(self) -> None:
+        """Build the graph if there is none and the map is large enough for one; searches go on meanwhile."""
+        if len(self._index) >= GRAPH_FROM and not self._index.has_graph:
+            self._index.build_graph(progress=lambda done, total: self._tell("graph", done, total))
+            self._unsaved += len(self._index)
+
     def save(self) -> bool:
-        """Write the index file if it is not up to date; False where the folder cannot be written.
+        """Write the index file if it is not up to date; False where it cannot be written.
 
         Nothing is lost then but the time to build it: the map is the truth.
         """
-        if not self._dirty:
+        if self._unsaved == 0:
             return True
-        self._sweep()
+        if self._map.read_only or self._state == UNKNOWN:
+            return False
+        sweep(self.path, "tmp", mine=False)  # what killed processes were writing
         stamp = STAMP.pack(self._state.digest.to_bytes(16, "little"), self._state.count, self._index.last_id)
         try:
             self._index.save(str(self.path), contract=self._contract_id, state=stamp)
         except IndexFileError:
             return False
-        self._dirty = False
+        self._unsaved = 0
         return True
 
     # ---------------------------------------------------------------- private
@@ -117,76 +127,66 @@ class MapIndex:
         except IndexFileError as error:
             found = f"its index {error}" if self.path.exists() else "it had no index"
             self._rebuild(found.replace(f"{self.path}: ", ""))
-            return
-        digest, count, last_id = STAMP.unpack(stamp)
-        self._state = MapState(int.from_bytes(digest, "little"), count)
-        self._dirty = False
-        self.origin = "read"
-        if last_id != self._index.last_id or count != len(self._index):
-            self._rebuild("its index contradicts itself")
-        elif self._index.removed > len(self._index):
-            self._rebuild("most rows of its index were removed")
-        elif self._map.state != self._state and not self._extend():
-            self._rebuild("its index is of another state of the map")
-        self._build_graph()
+        else:
+            digest, count, last_id = STAMP.unpack(stamp)
+            self._state = MapState(int.from_bytes(digest, "little"), count)
+            self.origin = "read"
+            if last_id != self._index.last_id or count != len(self._index):
+                self._rebuild("its index contradicts itself")
+            elif self._index.removed > len(self._index):
+                self._rebuild("most rows of its index were removed")
+            elif self._map.state != self._state and not self._extend():
+                self._rebuild("its index is of another state of the map")
+        self.build_graph()
+        # Now, and not only when it is closed: a robot that is switched off would do this work at each start.
+        if self._unsaved >= WORTH_SAVING:
+            self.save()
 
     def _extend(self) -> bool:
         """Add the places that came after the last indexed one, if that is all that has changed."""
-        target = self._map.state
-        tail = [pair for batch in self._map.stored(after_id=self._index.last_id) for pair in batch]
-        if target.plus(tail, sign=-1) != self._state:
+        with self._map.snapshot(after_id=self._index.last_id) as moment:
+            tail = [pair for batch in moment.batches() for pair in batch]
+        if moment.state.plus(tail, sign=-1) != self._state:
             return False
+        self._state = UNKNOWN
         for start in range(0, len(tail), 4096):
             batch = tail[start : start + 4096]
             self._index.add([place_id for place_id, _ in batch], self._map.decode(batch))
             self._tell("index", start + len(batch), len(tail))
+        self._state = moment.state
         self.origin = f"extended by {len(tail)} places"
-        self._state = target
-        self._dirty = True
+        self._unsaved += len(tail)
         return True
 
     def _rebuild(self, why: str) -> None:
-        while True:
-            index = PlaceIndex(self._map.contract.descriptor_dim)
-            state = MapState(0, 0)
-            for batch in self._map.stored():
-                state = state.plus(batch)
+        index = PlaceIndex(self._map.contract.descriptor_dim)
+        state = MapState(0, 0)
+        with self._map.snapshot() as moment:
+            for batch in moment.batches():
                 index.add([place_id for place_id, _ in batch], self._map.decode(batch))
-                self._tell("index", len(index), max(len(self._map), len(index)))
-            if state == self._map.state:
-                break
-            if not self._map.changed():  # else another process wrote meanwhile: once more
-                raise MapError(
-                    f"{self._map.path}: its descriptors are not those that were written, expected the digest that "
-                    "the map keeps of them; run `structvpr map verify` and restore the map from a copy"
-                )
+                state = state.plus(batch)
+                self._tell("index", len(index), moment.state.count)
+        if state != moment.state:
+            raise MapError(
+                f"{self._map.path}: its descriptors are not those that were written, expected the digest that "
+                "the map keeps of them; run `structvpr map verify` and restore the map from a copy"
+            )
         self._index = index
         self._state = state
-        self._dirty = True
         self.origin = f"rebuilt: {why}"
-        self._build_graph()
+        self._unsaved = max(1, len(index))
 
-    def _build_graph(self) -> None:
-        if len(self._index) >= GRAPH_FROM and not self._index.has_graph:
-            self._index.build_graph(progress=lambda done, total: self._tell("graph", done, total))
-            self._dirty = True
-
-    def _indexed(self) -> None:
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        # What is interrupted in here leaves an index that no state describes, and that the next look rebuilds.
+        self._state = UNKNOWN
+        self._unsaved += 1
+        yield
         self._state = self._map.state
-        self._dirty = True
 
     def _tell(self, what: str, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(what, done, total)
-
-    def _sweep(self) -> None:
-        """Remove what processes left behind that were killed while they wrote an index."""
-        pattern = re.compile(re.escape(self.path.name) + r"\.tmp-(\d+)")
-        with contextlib.suppress(OSError):
-            for entry in self.path.parent.iterdir():
-                match = pattern.fullmatch(entry.name)
-                if match and not Path(f"/proc/{match[1]}").exists() and int(match[1]) != os.getpid():
-                    entry.unlink(missing_ok=True)
 
 
 def index_path(map_path: Path) -> Path:

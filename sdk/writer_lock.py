@@ -33,21 +33,33 @@ class WriterLock:
                     "change a map; copy the map to one"
                 ) from None
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                self._lock(descriptor, map_path)
+                # The last holder may have unlinked the file between our open and our lock.
+                if self._still_in_place(descriptor):
+                    break
+            except BaseException:
                 os.close(descriptor)
-                raise MapError(
-                    f"{map_path}: process {holder} is writing this map, expected one writer at a time; close "
-                    "that one first (reading needs no lock)"
-                ) from None
-            # The last holder may have unlinked the file between our open and our lock.
-            if self._still_in_place(descriptor):
-                break
+                raise
             os.close(descriptor)
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # who holds it is a courtesy, which a full disk does not allow
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+    def _lock(self, descriptor: int, map_path: Path) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise MapError(
+                f"{map_path}: process {holder} is writing this map, expected one writer at a time; close "
+                "that one first (reading needs no lock)"
+            ) from None
+        except OSError as error:
+            raise MapError(
+                f"{map_path}: its file system cannot lock files ({error.strerror}), expected one that can; copy the "
+                "map to a local disk"
+            ) from None
 
     def _still_in_place(self, descriptor: int) -> bool:
         try:
