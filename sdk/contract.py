@@ -57,6 +57,9 @@ class ModelContract:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
+        def is_whole(value: object) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool)
+
         def require(ok: bool, field: str, expected: str) -> None:
             if not ok:
                 raise ContractError(
@@ -64,13 +67,13 @@ class ModelContract:
                     "export the model again with `structvpr export onnx`"
                 )
 
-        require(isinstance(self.schema, int) and self.schema >= 1, "schema", "a whole number >= 1")
+        require(is_whole(self.schema) and self.schema >= 1, "schema", "a whole number >= 1")
         if self.schema > SCHEMA:
             raise ContractError(
                 f"model contract: schema version {self.schema} found, this structvpr reads up to "
                 f"{SCHEMA}; update structvpr"
             )
-        require(isinstance(self.name, str) and bool(self.name), "name", "a non-empty text")
+        require(isinstance(self.name, str) and self.name.isprintable() and bool(self.name), "name", "a printable text")
         require(
             isinstance(self.weights, str) and re.fullmatch("[0-9a-f]{64}", self.weights) is not None,
             "weights",
@@ -78,9 +81,9 @@ class ModelContract:
         )
         for field in ("height", "width"):
             value = getattr(self, field)
-            require(isinstance(value, int) and 32 <= value <= 4096, field, "a whole number, 32 to 4096 px")
+            require(is_whole(value) and 32 <= value <= 4096, field, "a whole number, 32 to 4096 px")
         require(
-            isinstance(self.descriptor_dim, int) and 1 <= self.descriptor_dim <= 65536,
+            is_whole(self.descriptor_dim) and 1 <= self.descriptor_dim <= 65536,
             "descriptor_dim",
             "a whole number, 1 to 65536",
         )
@@ -89,7 +92,7 @@ class ModelContract:
             require(
                 isinstance(triple, tuple)
                 and len(triple) == 3
-                and all(isinstance(v, (int, float)) and 0 <= v <= 255 for v in triple),
+                and all((is_whole(v) or isinstance(v, float)) and 0 <= v <= 255 for v in triple),
                 field,
                 "three pixel values, 0 to 255",
             )
@@ -126,8 +129,8 @@ class ModelContract:
         remedy = "export it again with `structvpr export onnx`"
         try:
             record: Any = json.loads(text)
-        except ValueError:
-            raise ContractError(f"{found_in}: its model contract is not JSON; {remedy}") from None
+        except (ValueError, RecursionError):
+            raise ContractError(f"{found_in}: its model contract is no JSON, expected an object; {remedy}") from None
         if not isinstance(record, dict):
             raise ContractError(
                 f"{found_in}: its model contract is a {type(record).__name__}, expected an object; {remedy}"
@@ -141,7 +144,11 @@ class ModelContract:
         known = {field.name for field in fields(cls)}
         if record.keys() != known:
             missing, extra = sorted(known - record.keys()), sorted(record.keys() - known)
-            raise ContractError(f"{found_in}: its model contract lacks {missing} and has the unknown {extra}; {remedy}")
+            found = [f"lacks {missing}"] * bool(missing) + [f"has the unknown {extra}"] * bool(extra)
+            raise ContractError(
+                f"{found_in}: its model contract {' and '.join(found)}, expected the fields of schema "
+                f"version {SCHEMA}; {remedy}"
+            )
         for field in ("mean", "std"):
             if isinstance(record[field], list):
                 record[field] = tuple(record[field])

@@ -59,6 +59,11 @@ def places_from_names(folder: Path, files: list[Path]) -> tuple[list[Place], Geo
             ) from None
         heading = None
         with contextlib.suppress(ValueError, IndexError):  # the field is often empty
-            heading = float(values[HEADING])
-        places.append(Place(position=position, heading_deg=heading, image=name))
+            heading = float(values[HEADING])  # clockwise from north, as Street View has it
+            if geography == "local":
+                heading = (90 - heading) % 360  # counter-clockwise from east: see Place
+        try:
+            places.append(Place(position=position, heading_deg=heading, image=name))
+        except MapError as error:
+            raise MapError(f"{folder}: {name}: {error}; rename the file") from None
     return places, geography

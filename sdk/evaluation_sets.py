@@ -71,10 +71,11 @@ def read_frame_sets(folder: Path, tolerances: Sequence[int]) -> list[EvaluationS
     """
     truth_path = folder / GROUND_TRUTH
     try:
-        with truth_path.open(newline="", encoding="utf-8") as file:
+        with truth_path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise MapError(f"{truth_path}: cannot be read ({error.strerror}), expected a {GROUND_TRUTH}; add it") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MapError(f"{truth_path}: cannot be read ({reason}), expected a CSV in UTF-8; add it") from None
     if not rows or not rows[0].keys() >= COLUMNS:
         raise MapError(
             f"{truth_path}: lacks rows or one of its columns, expected {','.join(sorted(COLUMNS))}; correct it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,7 @@ import numpy.typing as npt
 
 from .errors import FrameError
 
-__all__ = ["IMAGE_SUFFIXES", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "read_image", "silence_decoders"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -18,26 +20,40 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
 
+def silence_decoders() -> None:
+    """Keep OpenCV and its FFmpeg from printing about files that they refuse, in this process and from now on.
+
+    For programs, whose own sentence is enough; a library leaves that to whoever imports it.
+    """
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+
+
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as a frame: uint8 (H, W, 3), RGB, turned upright by its EXIF orientation.
 
     Raises:
-        FrameError: missing, cut short, or not an image.
+        FrameError: missing, cut short, damaged, or not an image.
     """
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise FrameError(f"{path}: cannot be read ({error.strerror}), expected an image file; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FrameError(f"{path}: cannot be read ({reason}), expected an image file; check the path") from None
     # OpenCV fills what a cut file lacks with grey and says nothing; a half-grey map is worse than an error.
     if data.startswith(JPEG_START):
         cut = not _jpeg_is_whole(data)
     else:
-        cut = data.startswith(PNG_START) and PNG_END not in data[-64:]
+        cut = data.startswith(PNG_START) and not _png_is_whole(data)
     if cut:
         raise FrameError(
-            f"{path}: is cut short after {len(data)} bytes, expected a whole image; copy the file again or remove it"
+            f"{path}: is cut short or damaged ({len(data)} bytes), expected a whole image; copy the file again or "
+            "remove it"
         )
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        bgr = None
     if bgr is None:
         raise FrameError(
             f"{path}: cannot be decoded ({len(data)} bytes), expected an image ({' '.join(IMAGE_SUFFIXES)}); copy the "
@@ -61,4 +77,18 @@ def _jpeg_is_whole(data: bytes) -> bool:
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xDA:  # start of scan
             return data.find(JPEG_END, at) >= 0
+    return False
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Whether the end chunk is there and each chunk that matters before it has its checksum (PNG, section 5)."""
+    at = len(PNG_START)
+    while at + 12 <= len(data):
+        kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4], "big")
+        matters = kind[:1].isupper()
+        if matters and zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if kind == PNG_END:
+            return True
+        at = end + 4
     return False

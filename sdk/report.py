@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import os
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from .map_file import move_into_place
 __all__ = ["ReportRow", "write_report"]
 
 THUMBNAIL_WIDTH_PX = 240
+THUMBNAIL_MOST_HEIGHT_PX = 960  # of a tower of a frame, which is squeezed: JPEG ends at 65,500
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -78,11 +80,15 @@ def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence
     )
     temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        # A file name need not be Unicode; the page then shows a replacement character.
+        temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
         move_into_place(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise MapError(f"{path}: cannot be written ({error.strerror}), expected a folder with room") from None
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise MapError(
+            f"{path}: cannot be written ({error.strerror}), expected a file in a writable folder with room; name one"
+        ) from None
 
 
 def _row(row: ReportRow) -> str:
@@ -97,7 +103,7 @@ def _row(row: ReportRow) -> str:
 
 
 def _image(frame: npt.NDArray[np.uint8]) -> str:
-    height = max(1, round(frame.shape[0] * THUMBNAIL_WIDTH_PX / frame.shape[1]))
+    height = min(max(1, round(frame.shape[0] * THUMBNAIL_WIDTH_PX / frame.shape[1])), THUMBNAIL_MOST_HEIGHT_PX)
     small = cv2.resize(frame, (THUMBNAIL_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}">'

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +23,8 @@ from .localization import Geography, Place
 __all__ = ["Sighting", "Source", "list_images", "open_source", "read_places_csv"]
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+# How files of those containers begin: AVI, Matroska (WebM), and at byte 4 the boxes of QuickTime and MP4.
+VIDEO_STARTS = re.compile(rb"RIFF|\x1aE\xdf\xa3|....(ftyp|moov|mdat|free|skip|wide)", re.DOTALL)
 PLACES_CSV = "places.csv"
 
 LOCAL_COLUMNS = ("x_m", "y_m", "z_m")
@@ -70,6 +74,8 @@ class VideoSource:
     geography: Geography | None = None
 
     def __init__(self, path: Path, every_s: float | None) -> None:
+        if every_s is not None and not (math.isfinite(every_s) and every_s > 0):
+            raise MapError(f"every_s is {every_s}, expected seconds > 0; leave it out for every frame")
         self._path = path
         capture = self._open()
         self._fps = capture.get(cv2.CAP_PROP_FPS) or 30.0
@@ -78,13 +84,23 @@ class VideoSource:
         capture.release()
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
-        if not capture.isOpened():
+        # FFmpeg would take any text for a video, and show its letters.
+        capture = cv2.VideoCapture(str(self._path)) if self._begins_like_a_video() else None
+        if capture is None or not capture.isOpened():
             raise FrameError(
                 f"{self._path}: cannot be opened as a video, expected one of {' '.join(VIDEO_SUFFIXES)} with a codec "
                 "that OpenCV has; convert it with ffmpeg"
             )
         return capture
+
+    def _begins_like_a_video(self) -> bool:
+        try:
+            with self._path.open("rb") as file:
+                return VIDEO_STARTS.match(file.read(12)) is not None
+        except OSError as error:
+            raise FrameError(
+                f"{self._path}: cannot be read ({error.strerror}), expected a video; check the path"
+            ) from None
 
     def __len__(self) -> int:
         return -(-self._frames // self._step)
@@ -124,7 +140,7 @@ def open_source(path: str | os.PathLike[str], *, every_s: float | None = None, p
         The source. Frames come in the order of the file names, the CSV's rows or the video.
 
     Raises:
-        MapError: nothing usable is there, or the CSV is wrong; the message names the line.
+        MapError: nothing usable is there, `every_s` is not above 0, or the CSV is wrong; the message names the line.
         FrameError: a video cannot be opened.
     """
     path = Path(path)
@@ -140,7 +156,10 @@ def open_source(path: str | os.PathLike[str], *, every_s: float | None = None, p
             places, geography = [Place(image=str(file.relative_to(path))) for file in files], None
         return ImageSource(list(zip(files, places, strict=True)), geography)
     if path.suffix.lower() == ".csv" and path.is_file():
-        return read_places_csv(path)
+        source = read_places_csv(path)
+        if positions:
+            return source
+        return ImageSource([(file, replace(it, position=None, heading_deg=None)) for file, it in source.files], None)
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         return ImageSource([(path, Place(image=path.name))], None)
     kinds = "a folder of images, a CSV, an image or a video"
@@ -184,15 +203,15 @@ def read_places_csv(path: Path) -> ImageSource:
     return ImageSource(files, geography)
 
 
-def _geography_of(path: Path, header: object) -> Geography:
-    names = set(header) if isinstance(header, (list, tuple)) else set()
+def _geography_of(path: Path, header: Sequence[str]) -> Geography:
+    names = set(header)
     local = {"image", *LOCAL_COLUMNS[:2]} <= names
     wgs84 = {"image", *WGS84_COLUMNS[:2]} <= names
-    unknown = names - {"image", *LOCAL_COLUMNS, *WGS84_COLUMNS, *OTHER_COLUMNS}
-    if local == wgs84 or unknown:
+    unknown = names - {"image", *(LOCAL_COLUMNS if local else WGS84_COLUMNS), *OTHER_COLUMNS}
+    if local == wgs84 or unknown or len(names) != len(header):
         raise MapError(
-            f"{path}: has the columns {sorted(map(str, names))}, expected image,x_m,y_m or image,lat_deg,lon_deg, and "
-            f"at most z_m or alt_m, {', '.join(OTHER_COLUMNS)}; rename them"
+            f"{path}: has the columns {list(header)}, expected image,x_m,y_m or image,lat_deg,lon_deg, and "
+            f"at most z_m or alt_m, {', '.join(OTHER_COLUMNS)}, each once; rename them"
         )
     return "local" if local else "wgs84"
 
@@ -207,7 +226,10 @@ def _read_row(path: Path, row: dict[str, str], line: int, columns: tuple[str, ..
 
     image = (row.get("image") or "").strip()
     if not image or None in row:
-        raise MapError(f"{path}, line {line}: has no image, or more values than columns; correct the line")
+        raise MapError(
+            f"{path}, line {line}: has no image, or more values than columns, expected one value a column; correct the "
+            "line"
+        )
     first, second, third = (number(column) for column in columns)
     if (first is None) != (second is None):
         raise MapError(f"{path}, line {line}: has one of {columns[0]} and {columns[1]}, expected both or none; add it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -13,6 +14,7 @@ from typer.main import get_command
 
 import sdk
 from sdk.errors import Error
+from sdk.images import silence_decoders
 
 from . import bench, doctor, evaluate, maps, query
 
@@ -81,18 +83,25 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
         exit_when_done: leave the process with exit code 0; False returns instead.
     """
     words = None if arguments is None else list(arguments)
+    silence_decoders()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be Unicode
     try:
         app(args=words, prog_name="structvpr", standalone_mode=exit_when_done)
     except Error as error:
         sentence = str(error)
+    except OSError as error:  # what no module expected: a name that is too long, a folder that may not be entered
+        sentence = (
+            f"{error.filename or 'a file'}: the system refuses it ({error.strerror or error}), expected a file or a "
+            "folder that can be used; check the path and its permissions"
+        )
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         extra = EXTRA_OF_VERB.get(next(iter(words if words is not None else sys.argv[1:]), ""))
         if package not in OF_EXTRAS or extra is None:
             raise
         sentence = (
-            f"the package {package} is not installed, expected it for this verb; run "
-            f'`pip install "structvpr[{extra}]"`'
+            f'the package {package} is not installed, expected it for this verb; run `pip install "structvpr[{extra}]"`'
         )
     else:
         return

@@ -17,10 +17,14 @@ __all__ = ["print_json", "print_table", "progress_bars"]
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function to tell (what, done, total); it draws one bar a kind of work, on stderr, gone at the end."""
+    """A function to tell (what, done, total); it draws one bar a kind of work, on stderr, gone at the end.
+
+    Nothing is drawn where stderr is no terminal.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:

@@ -138,7 +138,11 @@ def _evaluate(
                 "queries": len(positives),
                 "matched": sum(len(true) > 0 for true in positives),
                 "recall_all": {f"R@{k}": recall_at_k(answers, positives, k, count_unmatched=True) for k in ks},
-                "recall_matched": {f"R@{k}": recall_at_k(answers, positives, k) for k in ks},
+                "recall_matched": {
+                    # None and not nan, which JSON does not have
+                    f"R@{k}": recall_at_k(answers, positives, k) if any(map(len, positives)) else None
+                    for k in ks
+                },
             }
         )
     return {
@@ -158,7 +162,7 @@ def _print(result: dict[str, Any]) -> None:
             if every and counted == "matched":
                 continue  # the same figures
             number = protocol["queries"] if recalls == "recall_all" else protocol["matched"]
-            figures = [f"{100 * value:.1f}" for value in protocol[recalls].values()]
+            figures = ["-" if value is None else f"{100 * value:.1f}" for value in protocol[recalls].values()]
             rows.append((f"{result['queries']}, {protocol['right']}", f"{number} {counted}", *figures))
     names = list(result["protocols"][0]["recall_all"])
     print_table((f"right within (database {result['database']})", "queries", *names), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from sdk import Localizer, MapError, PlaceMap, open_source
-from sdk.map_file import move_into_place
+from sdk import Localizer, MapError, PlaceMap, open_backend, open_source
+from sdk.map_file import place_new_map
 from sdk.map_index import GRAPH_FROM, MapIndex, index_path
 
 from .console import print_json, print_table, progress_bars
@@ -52,7 +53,7 @@ def build(
       structvpr map build model.onnx photos/ campus.places
       structvpr map build model.onnx drive.mp4 campus.places --append --every-s 1
     """
-    map_path = map_path or model.with_suffix(".places")
+    map_path = map_path or model.parent / f"{model.stem}.places"
     frames = open_source(source, every_s=every_s)
     if map_path.exists() != append:
         found, remedy = (
@@ -64,46 +65,36 @@ def build(
     started = time.perf_counter()
     # A map of its own even for --append: what cannot be read is found before the map is touched.
     working = map_path.with_name(f"{map_path.name}.new-{os.getpid()}")
-    with progress_bars() as tell:
-        try:
-            geography = frames.geography or (_geography_of(map_path) if append else "local")
-            with Localizer(model, working, create=True, geography=geography) as localizer:
-                added = localizer.build(frames, progress=tell)
-                if added == 0:
-                    raise MapError(f"{source}: gave no frame, expected at least one; check the file")
-                if append:
-                    _append(localizer, model, map_path)
-            if not append:
+    with contextlib.ExitStack() as stack:
+        tell = stack.enter_context(progress_bars())
+        backend = stack.enter_context(contextlib.closing(open_backend(model)))
+        # Opened first: that it is the map of another model is said before the long work.
+        old = stack.enter_context(Localizer(backend, map_path, progress=tell)) if append else None
+        geography = old.map.geography if old is not None else frames.geography or "local"
+        for leftover in (working, index_path(working)):
+            stack.callback(leftover.unlink, missing_ok=True)
+        with Localizer(backend, working, create=True, geography=geography, progress=tell) as new:
+            if old is not None and frames.geography not in (None, geography):
+                raise MapError(
+                    f"{source}: its positions are {frames.geography}, expected {geography} as {map_path} declares; "
+                    "build a map of its own for them"
+                )
+            added = new.build(frames, progress=tell)
+            if added == 0:
+                raise MapError(f"{source}: gave no frame, expected at least one; check the file")
+            if old is not None:
+                pairs = [pair for batch in new.map.stored() for pair in batch]
+                old.add_described(new.map.all_places(), new.map.decode(pairs))
+                old.index.build_graph()
+        if old is None:
+            place_new_map(working, map_path)
+            with contextlib.suppress(FileNotFoundError):  # where there was no room for it
                 index_path(working).replace(index_path(map_path))
-                move_into_place(working, map_path)
-                # Reads the index, and builds its graph where the map is large enough for one.
-                with Localizer(model, map_path, progress=tell):
-                    pass
-        finally:
-            for leftover in (working, index_path(working)):
-                leftover.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     if as_json:
         print_json({"map": str(map_path), "places": added, "seconds": seconds})
     else:
         typer.echo(f"{map_path}: {added} places in {seconds:.1f} s ({seconds / added * 1e3:.1f} ms a place)")
-
-
-def _geography_of(map_path: Path) -> str:
-    place_map = PlaceMap.open(map_path)
-    place_map.close()
-    return place_map.geography
-
-
-def _append(addition: Localizer, model: Path, map_path: Path) -> None:
-    with Localizer(model, map_path) as localizer:
-        if addition.map.geography != localizer.map.geography:
-            raise MapError(
-                f"the source's positions are {addition.map.geography}, expected {localizer.map.geography} as "
-                f"{map_path} declares; build a map of its own for them"
-            )
-        pairs = [pair for batch in addition.map.stored() for pair in batch]
-        localizer.add_described(addition.map.all_places(), addition.map.decode(pairs))
 
 
 @app.command()

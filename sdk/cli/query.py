@@ -62,6 +62,8 @@ def query(
       structvpr query model.onnx drive.mp4 --map campus.places --every-s 1 --json > answers.jsonl
       structvpr query model.onnx dusk/ --map day.places --truth dusk.csv --report report.html --map-images day/
     """
+    if truth is not None and not truth.is_file():
+        raise MapError(f"{truth}: there is no such file, expected a CSV of places; check the path")
     frames = open_source(source, every_s=every_s, positions=False)
     answers = []
     with Localizer(model, map_path) as localizer:
