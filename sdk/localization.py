@@ -10,7 +10,7 @@ from typing import Literal
 
 from .errors import MapError
 
-__all__ = ["Geography", "Localization", "Match", "Place", "Position", "distance_m"]
+__all__ = ["Geography", "Localization", "Match", "Place", "Position", "distance_m", "keep_apart"]
 
 Geography = Literal["local", "wgs84"]
 Position = tuple[float, float, float]
@@ -130,3 +130,27 @@ def distance_m(geography: Geography, a: Sequence[float], b: Sequence[float]) -> 
     h = math.sin(half_dlat) ** 2 + math.cos(latitude_a) * math.cos(latitude_b) * math.sin(half_dlon) ** 2
     ground = 2 * EARTH_RADIUS_M * math.asin(min(1.0, math.sqrt(h)))
     return math.hypot(ground, b[2] - a[2])
+
+
+def keep_apart(matches: Sequence[Match], geography: Geography, apart_m: float) -> list[Match]:
+    """Leave out each match that lies near a better one.
+
+    Args:
+        matches: best first.
+        geography: what their positions are.
+        apart_m: two matches that are kept are farther apart than this, >= 0.
+
+    Raises:
+        MapError: a match has no position.
+    """
+    kept: list[tuple[Match, Position | Sequence[float]]] = []
+    for match in matches:
+        position = match.place.position
+        if position is None:
+            raise MapError(
+                f"apart_m was asked for but {match.place.label} has no position, expected one for every place; "
+                "leave apart_m out or give the map positions"
+            )
+        if all(distance_m(geography, position, better) > apart_m for _, better in kept):
+            kept.append((match, position))
+    return [match for match, _ in kept]

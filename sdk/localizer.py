@@ -19,7 +19,7 @@ from ._core import l2_normalize
 from .backends import Backend, open_backend
 from .contract import ModelContract
 from .errors import ContractError, EngineError, MapError
-from .localization import Localization, Match, Place, distance_m
+from .localization import Geography, Localization, Match, Place, keep_apart
 from .map_index import MapIndex, Progress
 from .places import PlaceMap
 from .preprocess import prepare
@@ -47,7 +47,7 @@ class Localizer:
         *,
         colour: str = "rgb",
         create: bool = False,
-        geography: str = "local",
+        geography: Geography = "local",
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class Localizer:
             map = Path(map)
             if create and not map.exists():
                 try:
-                    PlaceMap.create(map, self.contract, geography=geography).close()  # type: ignore[arg-type]
+                    PlaceMap.create(map, self.contract, geography=geography).close()
                 except MapError:
                     if not map.exists():  # else another process was faster
                         raise
@@ -140,7 +140,7 @@ class Localizer:
             matches = self._matches(ids, similarities)
             wanted = k
             while apart_m is not None:
-                matches = self._apart(matches, apart_m)
+                matches = keep_apart(matches, self.map.geography, apart_m)
                 if len(matches) >= k or wanted >= len(index):
                     break
                 # Neighbours crowd the front: look further back until there are k places, or no more.
@@ -334,21 +334,6 @@ class Localizer:
         return [
             Match(place, similarity_of[place.id]) for place in self.map.places(ids.tolist()) if place.id is not None
         ]
-
-    def _apart(self, matches: list[Match], apart_m: float) -> list[Match]:
-        kept: list[Match] = []
-        for match in matches:
-            position = match.place.position
-            if position is None:
-                raise MapError(
-                    f"apart_m was asked for but {match.place.label} has no position, expected one for every place; "
-                    "leave apart_m out or give the map positions"
-                )
-            if all(
-                distance_m(self.map.geography, position, other.place.position or position) > apart_m for other in kept
-            ):
-                kept.append(match)
-        return kept
 
 
 class _Closed:

@@ -176,7 +176,14 @@ def list_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MapError(f"{folder}: there is no such folder, expected a folder of images; check the path")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    # Without hidden ones: thumbnails of file managers, and the ._ files that macOS leaves beside each image.
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
     if not files:
         raise MapError(f"{folder}: holds no image, expected files ending in {' '.join(IMAGE_SUFFIXES)}; check the path")
     return files

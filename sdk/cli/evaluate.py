@@ -130,6 +130,8 @@ def _evaluate(
         search_ms.append((time.perf_counter() - started) * 1e3)
     answers = np.stack(ranked)
     ks = [k for k in ks if k <= answers.shape[1]]
+    if not ks:
+        raise MapError(f"no K of --recall_values is at most {len(database)}, the images of the database; ask for less")
     protocols = []
     for protocol, positives in a_set.positives.items():
         protocols.append(

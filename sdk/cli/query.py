@@ -118,7 +118,10 @@ def _print_answer(answer: Answer, num_frames: int) -> None:
         best = matches[0]
         typer.echo(f"{answer.asked.label}  ->  {best.place.label}  {best.similarity:.3f}{_where(best.place)}")
         return
-    typer.echo(f"{answer.asked.label}: {answer.localization.reason}")
+    verdict = answer.localization.reason
+    if verdict == "uncalibrated":
+        verdict = "the map is uncalibrated: similarities, and no verdict whether the place is known"
+    typer.echo(f"{answer.asked.label}: {verdict}")
     print_table(
         ("match", "similarity", "position"),
         [(match.place.label, f"{match.similarity:.3f}", _where(match.place).strip()) for match in matches],

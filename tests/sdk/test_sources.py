@@ -40,6 +40,8 @@ def test_plain_folder(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["b/2.png", "b/1.png", "a.png", "c.PNG", "b.png"])
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "._a.png").write_bytes(b"what macOS leaves beside an image")
+    write_pictures(tmp_path / ".thumbnails", ["a.png"])
     source = open_source(tmp_path)
     found = list(source)
     assert [s.place.image for s in found] == ["a.png", "b/1.png", "b/2.png", "b.png", "c.PNG"]
