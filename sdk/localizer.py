@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ._core import l2_normalize
 from .backends import Backend, open_backend
 from .contract import ModelContract
-from .errors import ContractError, EngineError, MapError
+from .errors import ContractError, EngineError, FrameError, MapError
 from .localization import Geography, Localization, Match, Place, keep_apart
 from .map_index import MapIndex, Progress
 from .places import PlaceMap
@@ -214,6 +214,7 @@ class Localizer:
             How many places were added.
 
         Raises:
+            FrameError: a frame cannot be read or described; the message names it.
             MapError: the source's positions are of another geography than the map's.
         """
         if source.geography is not None and source.geography != self.map.geography:
@@ -222,15 +223,23 @@ class Localizer:
                 "declares; build a map of its own for them"
             )
         total, done = len(source), 0
-        batch: list[tuple[npt.NDArray[np.uint8], Place]] = []
+        places: list[Place] = []
+        descriptors: list[npt.NDArray[np.float32]] = []
         for sighting in source:
-            batch.append((sighting.frame, sighting.place))
-            if len(batch) == PLACES_A_TRANSACTION:
-                done += len(self.add_many(batch, colour="rgb"))
-                batch.clear()
+            try:
+                descriptors.append(self._describe(sighting.frame, "rgb", {}))
+            except FrameError as error:
+                raise FrameError(f"{sighting.place.image or sighting.place.label}: {error}") from None
+            places.append(sighting.place)
+            done += 1
+            if len(places) == PLACES_A_TRANSACTION:
+                self.add_described(places, np.stack(descriptors))
+                places.clear()
+                descriptors.clear()
             if progress is not None:
-                progress("frames", done + len(batch), max(total, done + len(batch)))
-        done += len(self.add_many(batch, colour="rgb"))
+                progress("frames", done, max(total, done))
+        if places:
+            self.add_described(places, np.stack(descriptors))
         with self._sync:
             self.index.build_graph()
         return done

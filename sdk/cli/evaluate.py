@@ -13,7 +13,7 @@ import numpy.typing as npt
 import typer
 from typer.core import TyperCommand
 
-from sdk import Backend, MapError, open_backend, prepare
+from sdk import Backend, FrameError, MapError, open_backend, prepare
 from sdk._core import PlaceIndex, l2_normalize
 from sdk.evaluation import recall_at_k
 from sdk.evaluation_sets import EvaluationSet, find_dataset, read_frame_sets, read_position_set
@@ -111,7 +111,11 @@ def _describe(
     for done, path in enumerate(files, start=1):
         frame = read_image(path)
         started = time.perf_counter()
-        rows.append(l2_normalize(backend.infer(prepare(frame, backend.contract))))
+        try:
+            batch = prepare(frame, backend.contract)
+        except FrameError as error:
+            raise FrameError(f"{path}: {error}") from None
+        rows.append(l2_normalize(backend.infer(batch)))
         times_ms.append((time.perf_counter() - started) * 1e3)
         tell(what, done, len(files))
     return np.stack(rows), times_ms

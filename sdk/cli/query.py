@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from sdk import Error, Localization, Localizer, MapError, Match, Place, open_source
+from sdk import Error, FrameError, Localization, Localizer, MapError, Match, Place, open_source
 from sdk.images import read_image
 from sdk.localization import Geography, distance_m
 from sdk.report import ReportRow, write_report
@@ -72,7 +72,11 @@ def query(
                 f"{localizer.map.path}: the map is empty, expected places; add some with `structvpr map build`"
             )
         for sighting in frames:
-            answer = Answer(sighting.frame, sighting.place, localizer.query(sighting.frame, k, apart_m=apart_m))
+            try:
+                localization = localizer.query(sighting.frame, k, apart_m=apart_m)
+            except FrameError as error:
+                raise FrameError(f"{sighting.place.label}: {error}") from None
+            answer = Answer(sighting.frame, sighting.place, localization)
             if as_json:
                 typer.echo(json.dumps(_as_record(answer), ensure_ascii=False))
             else:

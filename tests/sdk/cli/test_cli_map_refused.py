@@ -33,7 +33,7 @@ def damage(folder: Path, kind: str) -> str:
         return "b.tif: cannot be decoded"
     if kind == "small":
         (folder / "b.png").write_bytes(encode(picture(1, 31, 200)))
-        return "31 x 200 px, expected both sides >= 32 px"
+        return "b.png: the frame is 31 x 200 px, expected both sides >= 32 px"
     assert kind == "missing"
     (folder / "places.csv").write_text("image,x_m,y_m\na.png,1,2\nnope.png,1,2\n")
     return "nope.png: cannot be read"
