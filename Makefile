@@ -30,7 +30,7 @@ lint: $(VENV)/installed-dev
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev
-	sh tests/kernel/run_sanitized.sh $(BIN)/python
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernel/run_sanitized.sh
 
 # The kernel on aarch64 under emulation gives the same bits as here.
 ci-arm:
