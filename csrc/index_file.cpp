@@ -207,7 +207,7 @@ void write_index_file(const std::string& path, const Rows& rows, const GraphImag
     header.file_bytes = expected_bytes(header);
 
     const auto for_each_block = [&rows](const auto& visit) {
-        for (std::size_t block = 0; block < rows.blocks.size(); ++block) {
+        for (std::size_t block = 0; block * Rows::kBlockRows < rows.size(); ++block) {
             visit(rows.blocks[block].get(), Rows::rows_in_block(block, rows.size()) * rows.dim * sizeof(float));
         }
     };

@@ -105,12 +105,21 @@ void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t cou
     if (rows_.size() + count > std::numeric_limits<std::uint32_t>::max()) {
         throw std::invalid_argument("the index would hold more than 4294967295 rows, expected fewer");
     }
+    {
+        const auto changing = lock_to_change();
+        rows_.make_room(count);
+        row_of_id_.reserve(row_of_id_.size() + count);
+    }
     for (std::size_t i = 0; i < count; ++i) {
         // One row a lock: a camera's query never waits for a batch.
         const auto changing = lock_to_change();
         const std::size_t row = rows_.size();
         rows_.append(ids[i], rows + i * dim());
-        if (graph_) graph_->insert(rows_, row);
+        try {
+            if (graph_) graph_->insert(rows_, row);
+        } catch (const std::exception&) {
+            graph_.reset();  // out of memory in the middle of an insertion: searches scan, and miss nothing
+        }
         row_of_id_.emplace(ids[i], row);
         last_id_ = std::max(last_id_, ids[i]);
     }

@@ -38,16 +38,20 @@ struct Rows {
         return blocks.back().get();
     }
 
-    void append(std::int64_t id, const float* descriptor) {
+    /// Take the memory that `more` appends need, so that none of them can fail.
+    void make_room(std::size_t more) {
+        const std::size_t wanted = size() + more;
+        if (ids.capacity() < wanted) ids.reserve(wanted + wanted / 2);
+        if (removed.capacity() < wanted) removed.reserve(wanted + wanted / 2);
+        while (blocks.size() * kBlockRows < wanted) new_block();
+    }
+
+    /// Add a row that there is room for.
+    void append(std::int64_t id, const float* descriptor) noexcept {
         const std::size_t row = size();
-        // Whatever can throw comes before the first change that would be seen.
-        const std::size_t room = row + row / 2 + kBlockRows;
-        if (ids.capacity() == row) ids.reserve(room);
-        if (removed.capacity() == row) removed.reserve(room);
-        if (blocks.size() * kBlockRows == row) new_block();
         ids.push_back(id);
         removed.push_back(0);
-        std::copy_n(descriptor, dim, blocks.back().get() + row % kBlockRows * dim);
+        std::copy_n(descriptor, dim, blocks[row / kBlockRows].get() + row % kBlockRows * dim);
     }
 };
 

@@ -250,7 +250,7 @@ class Localizer:
         Raises:
             MapError: an id is not in the map, or the map cannot be changed.
         """
-        ids = [place_ids] if isinstance(place_ids, int) else list(dict.fromkeys(place_ids))
+        ids = [int(place_ids)] if isinstance(place_ids, (int, np.integer)) else list(dict.fromkeys(place_ids))
         with self._changing():
             self.map.remove(ids)
             self.index.remove(ids)

@@ -31,10 +31,11 @@ def demo(
     model: Annotated[Path | None, typer.Option(help="The network; default: the one that comes along.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the street: another seed, another street.")] = 0,
 ) -> None:
-    """Render a street by day and at dusk, map the day, localise the dusk, and write a report.
+    """Map a drawn street by day, localise it at dusk.
 
-    The dusk is driven 1.2 m to the side, with other cars and people. Its positions lie outside its folder and are
-    read when every frame has been answered. Each step prints the command that does the same with your own images.
+    Renders both drives, builds a map, asks it, judges the answers and writes report.html. The dusk is driven 1.2 m
+    to the side, with other cars and people. Its positions lie outside its folder and are read when every frame has
+    been answered. Each step prints the command that does the same with your own images.
 
     \b
     Example

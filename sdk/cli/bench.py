@@ -32,7 +32,9 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of one inference.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
-    """Time queries, batch 1: cold start and first inference apart from the steady state, each stage by itself.
+    """Time queries on this machine.
+
+    Batch 1, each stage by itself; cold start and first inference apart from the steady state.
 
     \b
     Example

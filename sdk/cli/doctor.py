@@ -29,7 +29,9 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False) -> None:
-    """Say what this machine can run, and what to install for the rest; exit code 1 if it cannot localise.
+    """Say what this machine can run.
+
+    And what to install for the rest; exit code 1 if it cannot localise.
 
     \b
     Example

@@ -66,10 +66,11 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
-    """Measure recall at K by exact search: the share of queries with a true place among their first K answers.
+    """Measure recall at K on a data set.
 
-    What is right is stated with each row. "all" counts a query without a true place as a miss
-    (VPR-methods-evaluation), "matched" leaves it out (MSLS).
+    Recall at K is the share of queries with a true place among their first K answers, by exact search. What is
+    right is stated with each row. "all" counts a query without a true place as a miss (VPR-methods-evaluation),
+    "matched" leaves it out (MSLS).
 
     \b
     Example

@@ -42,7 +42,7 @@ def build(
     every_s: Annotated[float | None, typer.Option(help="Of a video: seconds between the frames taken.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Describe every frame of a source and write them to a map.
+    """Make a map from images or a video.
 
     A folder may hold a places.csv (image,x_m,y_m[,z_m,heading_deg,timestamp_s,name,traverse] or
     image,lat_deg,lon_deg,…), or images named @UTM_east@UTM_north@…@.jpg, or plain images without positions.
@@ -99,7 +99,7 @@ def build(
 
 @app.command()
 def info(map_path: MapArgument, as_json: Json = False) -> None:
-    """Say what a map holds, which model made it, and in what state its index is.
+    """Say what a map holds, and which model made it.
 
     \b
     Example
@@ -144,7 +144,9 @@ def _text(value: object) -> str:
 
 @app.command()
 def verify(map_path: MapArgument, as_json: Json = False) -> None:
-    """Read every byte of a map and of its index; exit code 1 if something is wrong.
+    """Read every byte of a map and of its index.
+
+    Exit code 1 if something is wrong.
 
     \b
     Example
@@ -177,7 +179,9 @@ def export(
     map_path: MapArgument,
     copy: Annotated[Path, typer.Argument(help="The new file.", show_default=False)],
 ) -> None:
-    """Copy a map, also while another process adds to it: one consistent, compacted file.
+    """Copy a map, also while it is written.
+
+    The copy is one consistent, compacted file.
 
     \b
     Example
