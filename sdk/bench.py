@@ -29,19 +29,29 @@ PERCENTILES = {"min": 0, "p50": 50, "p90": 90, "p99": 99, "max": 100}
 # Runs in a process of its own, so that nothing is loaded and no allocator is warm.
 COLD_START = """
 import json, sys, time
-started = time.perf_counter()
+marks = {}
+last = started = time.perf_counter()
+
+def mark(stage):
+    global last
+    now = time.perf_counter()
+    marks[stage], last = now - last, now
+
 import sdk, numpy
-imported = time.perf_counter()
-localizer = sdk.Localizer(sys.argv[1], sys.argv[2])
-opened = time.perf_counter()
+mark("import")
+backend = sdk.open_backend(sys.argv[1], threads=int(sys.argv[3]) or None)
+mark("load the network")
 frame = numpy.zeros((480, 640, 3), numpy.uint8) + numpy.arange(640, dtype=numpy.uint8)[:, None]
+backend.infer(sdk.prepare(frame, backend.contract))
+mark("first inference")
+localizer = sdk.Localizer(backend, sys.argv[2])
+mark("open the map, warm up")
 localizer.query(frame)
-answered = time.perf_counter()
+mark("first query")
+marks["import to first answer"] = last - started
 localizer.query(frame)
-again = time.perf_counter()
-print(json.dumps({"import": imported - started, "open and warm up": opened - imported,
-                  "first query": answered - opened, "second query": again - answered,
-                  "import to first answer": answered - started}))
+mark("second query")
+print(json.dumps(marks))
 """
 
 
@@ -60,22 +70,27 @@ def fill_with_noise(place_map: PlaceMap, places: int, seed: int = 0) -> None:
         place_map.add_many([Place(f"noise {start + i}") for i in range(count)], l2_normalize(rows))
 
 
-def measure_cold_start(model: Path, map_path: Path, runs: int = 3) -> dict[str, float]:
+def measure_cold_start(model: Path, map_path: Path, threads: int | None = None, runs: int = 3) -> dict[str, float]:
     """Milliseconds from a fresh process to its first answer, medians of several processes; files are in the cache.
 
+    Args:
+        model: the network's file.
+        map_path: the map, with its index beside it.
+        threads: CPU threads of one inference; None for the runtime's choice.
+        runs: processes.
+
     Returns:
-        "import", "open and warm up", "first query", "second query", "import to first answer", and "process"
-        (start of the interpreter to its end).
+        By stage: "import", "load the network", "first inference", "open the map, warm up", "first query", "import to
+        first answer" (all of these), "second query", and "process" (the interpreter's start to its end).
 
     Raises:
         EngineError: the process failed.
     """
+    command = [sys.executable, "-c", COLD_START, str(model), str(map_path), str(threads or 0)]
     results: list[dict[str, float]] = []
     for _ in range(runs):
         started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", COLD_START, str(model), str(map_path)], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - started
         if done.returncode != 0:
             last = done.stderr.strip().splitlines()[-1:] or ["no output"]

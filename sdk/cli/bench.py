@@ -51,7 +51,7 @@ def bench(
             steady = measure_steady_state(localizer, images, seconds, tell)
             contract = localizer.contract
             memory = memory_bytes()
-        cold = measure_cold_start(model, map_path)  # after the index was saved
+        cold = measure_cold_start(model, map_path, threads)  # after the index was saved
         record: dict[str, Any] = {
             "model": contract.name,
             "identity": contract.identity,
