@@ -72,6 +72,7 @@ class Localizer:
             raise ValueError(f"colour is {colour!r}, expected 'rgb' or 'bgr'")
         self._colour = colour
         self._sync = threading.Lock()
+        self._closed = False
         with contextlib.ExitStack() as on_failure:
             self._owns_backend = isinstance(engine, (str, os.PathLike))
             if isinstance(engine, (str, os.PathLike)):
@@ -93,7 +94,8 @@ class Localizer:
             on_failure.callback(self.map.close)
             self._require_same_model()
             self.index = MapIndex(self.map, progress)
-            self._warm_up()
+            # The first inference of any runtime allocates; it should not be the robot's first frame.
+            self._backend.infer(np.full((1, self.contract.height, self.contract.width, 3), 128, np.uint8))
             on_failure.pop_all()
 
     @property
@@ -273,13 +275,13 @@ class Localizer:
     def close(self) -> None:
         """Save the index, close the map and, if it was loaded here, the network. May be called twice."""
         with self._sync:
-            if self._backend is _CLOSED:
+            if self._closed:
                 return
+            self._closed = True
             self.index.save()
             self.map.close()
             if self._owns_backend:
                 self._backend.close()
-            self._backend = _CLOSED
 
     def __enter__(self) -> Localizer:
         return self
@@ -300,12 +302,9 @@ class Localizer:
                 "build the map again with this model: `structvpr map build`"
             )
 
-    def _warm_up(self) -> None:
-        # The first inference of any runtime allocates; it should not be the robot's first frame.
-        contract = self.contract
-        self._backend.infer(np.full((1, contract.height, contract.width, 3), 128, np.uint8))
-
     def _describe(self, frame: Any, colour: str | None, timings: dict[str, float]) -> npt.NDArray[np.float32]:
+        if self._closed:
+            raise EngineError("the Localizer is closed, expected an open one; make a new one")
         with _timed(timings, "prepare"):
             batch = prepare(frame, self.contract, colour or self._colour)
         with _timed(timings, "infer"):
@@ -343,23 +342,6 @@ class Localizer:
         return [
             Match(place, similarity_of[place.id]) for place in self.map.places(ids.tolist()) if place.id is not None
         ]
-
-
-class _Closed:
-    """What a Localizer asks after it was closed."""
-
-    @property
-    def contract(self) -> ModelContract:
-        raise EngineError("the Localizer is closed, expected an open one; make a new one")
-
-    def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        raise EngineError("the Localizer is closed, expected an open one; make a new one")
-
-    def close(self) -> None:
-        pass
-
-
-_CLOSED = _Closed()
 
 
 @contextlib.contextmanager
