@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from .errors import MapError
@@ -50,11 +49,12 @@ class Place:
             if value is not None:
                 object.__setattr__(self, field_name, self._finite(field_name, value))
         if self.position is not None:
-            values = tuple(self._finite("position", value) for value in self.position)
+            listed = self.position if isinstance(self.position, Iterable) else (self.position,)
+            values = tuple(self._finite("position", value) for value in listed)
             if len(values) not in (2, 3):
                 raise MapError(
                     f"place {self.name!r}: position has {len(values)} values, expected (x, y[, z]) in metres or "
-                    "(latitude, longitude[, altitude])"
+                    "(latitude, longitude[, altitude]); pass two or three numbers"
                 )
             object.__setattr__(self, "position", values if len(values) == 3 else (*values, 0.0))
 
@@ -64,7 +64,7 @@ class Place:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise MapError(f"place {self.name!r}: {what} has the value {value!r}, expected a finite number")
+            raise MapError(f"place {self.name!r}: {what} has the value {value!r}, expected a finite number; correct it")
         return number
 
     @property
@@ -102,7 +102,7 @@ class Localization:
     known: bool | None = None
     probability: float | None = None
     reason: str = "uncalibrated"
-    timings_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def place(self) -> Place | None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from .contract import ModelContract
 from .errors import ContractError, EngineError, FrameError, MapError
 from .localization import Geography, Localization, Match, Place, keep_apart
 from .map_index import MapIndex, Progress
-from .places import PlaceMap
+from .places import PlaceMap, to_id
 from .preprocess import prepare
 from .sources import Source
 
@@ -150,7 +150,7 @@ class Localizer:
                 matches = self._matches(*index.search(descriptor, wanted))
         timings["total"] = (time.perf_counter() - started) * 1e3
         reason = "uncalibrated" if matches else "empty map"
-        return Localization(tuple(matches[:k]), reason=reason, timings_ms=MappingProxyType(timings))
+        return Localization(tuple(matches[:k]), reason=reason, timings_ms=timings)
 
     def describe(self, frame: npt.NDArray[np.uint8], *, colour: str | None = None) -> npt.NDArray[np.float32]:
         """The descriptor of a frame: float32 (D,), unit length. Raises as `query` does."""
@@ -252,7 +252,8 @@ class Localizer:
         Raises:
             MapError: an id is not in the map, or the map cannot be changed.
         """
-        ids = [int(place_ids)] if isinstance(place_ids, (int, np.integer)) else list(dict.fromkeys(place_ids))
+        one = isinstance(place_ids, (str, bytes)) or not isinstance(place_ids, Iterable)
+        ids = list(dict.fromkeys(map(to_id, [place_ids] if one else place_ids)))  # type: ignore[arg-type]
         with self._changing():
             self.map.remove(ids)
             self.index.remove(ids)
@@ -306,7 +307,7 @@ class Localizer:
         if self._closed:
             raise EngineError("the Localizer is closed, expected an open one; make a new one")
         with _timed(timings, "prepare"):
-            batch = prepare(frame, self.contract, colour or self._colour)
+            batch = prepare(frame, self.contract, self._colour if colour is None else colour)
         with _timed(timings, "infer"):
             raw = self._backend.infer(batch)
         with _timed(timings, "normalize"):

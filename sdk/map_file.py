@@ -39,6 +39,14 @@ SCHEMA_VERSION = 1  # PRAGMA user_version
 DTYPES = ("float16", "float32")
 ROWS_A_BATCH = 4096
 
+# How SQLite says that it cannot make or fill the files beside a database (its codes come with Python 3.11).
+NO_ROOM = {
+    "unable to open database file",
+    "attempt to write a readonly database",
+    "disk I/O error",
+    "database or disk is full",
+}
+
 Access = Literal["rw", "ro", "immutable"]
 Pair = tuple[int, bytes]  # a place's id, and its descriptor as it is stored
 
@@ -131,8 +139,8 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def sweep(path: Path, kind: str, *, mine: bool) -> None:
-    """Remove `<path>.<kind>-<process>` and their journals where the process is dead, or is `mine`."""
-    pattern = re.compile(rf"{re.escape(path.name)}\.{kind}-(\d+)(-journal|-wal|-shm)?")
+    """Remove `<path>.<kind>-<process>` and what lies beside them where the process is dead, or is `mine`."""
+    pattern = re.compile(rf"{re.escape(path.name)}\.{kind}-(\d+)([-.].*)?")
     with contextlib.suppress(OSError):
         for entry in path.parent.iterdir():
             match = pattern.fullmatch(entry.name)
@@ -142,7 +150,7 @@ def sweep(path: Path, kind: str, *, mine: bool) -> None:
 
 def require_new(path: Path) -> None:
     """Refuse a name for a new map that is taken, or that the log of an earlier map would be taken for."""
-    if path.exists():
+    if os.path.lexists(path):
         raise MapError(f"{path}: exists already, expected a new file; open it, remove it first, or name another")
     # SQLite would play it back into the new map: a map that was deleted after a crash would rise again.
     if has_log(path):
@@ -198,11 +206,10 @@ def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
     quoted = urllib.parse.quote(os.fsencode(path.absolute()))
     # A database in WAL mode wants files beside it even to be read. Where we cannot make them and nobody else has,
     # nobody is writing now, which is what immutable=1 promises; `PlaceMap.changed` sees when that ends.
-    modes: dict[Access, str] = {"rw": "mode=rw"}
-    if not os.access(path.parent, os.W_OK) or not os.access(path, os.W_OK):
-        modes = {"ro": "mode=ro"}
-        if not has_log(path):
-            modes["immutable"] = "mode=ro&immutable=1"
+    writable = os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
+    modes: dict[Access, str] = {"rw": "mode=rw"} if writable else {"ro": "mode=ro"}
+    if not has_log(path):
+        modes["immutable"] = "mode=ro&immutable=1"
     for access, mode in modes.items():
         connection = None
         try:
@@ -227,12 +234,13 @@ def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
         except BaseException as error:
             if connection is not None:
                 connection.close()
-            if isinstance(error, sqlite3.OperationalError) and access == "ro":
+            # On a full disk too there is no room for files beside the map; a lock, though, is no reason to go on.
+            if isinstance(error, sqlite3.OperationalError) and access != "immutable" and str(error) in NO_ROOM:
                 if "immutable" in modes:
                     continue
                 raise MapError(
                     f"{path}: was not closed, and what is needed to read its log cannot be written here ({error}), "
-                    "expected a writable folder; copy the map and its -wal file to one"
+                    "expected a writable folder with room; make room, or copy the map and its -wal file to one"
                 ) from None
             if isinstance(error, sqlite3.Error):
                 raise damaged(path, error) from None

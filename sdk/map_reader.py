@@ -58,6 +58,8 @@ class MapReader:
         self._reader = connection
         self._access = access
         self._reading = threading.RLock()
+        status = file.stat()
+        self._identity = (status.st_dev, status.st_ino)
         self._seen_file = self._file_signature()
         self._seen_version = -1
         meta = read_meta(connection)
@@ -115,6 +117,7 @@ class MapReader:
         with self._reading, translated(self.path):
             if self._access == "immutable" and self._file_signature() != self._seen_file:
                 self._reopen()
+            self.require_in_place()
             version = self._reader.execute("PRAGMA data_version").fetchone()[0]
             if version == self._seen_version:
                 return False
@@ -198,6 +201,19 @@ class MapReader:
                 "map from a copy"
             )
         return findings
+
+    def require_in_place(self) -> None:
+        """Refuse to go on when another file, or none, has the map's name: what is written here would be lost."""
+        try:
+            status = self.file.stat()
+            in_place = (status.st_dev, status.st_ino) == self._identity
+        except FileNotFoundError:
+            in_place = False
+        if not in_place:
+            raise MapError(
+                f"{self.path}: was replaced or removed while it was open, expected the file that was opened; open it "
+                "again"
+            )
 
     # ---------------------------------------------------------------- private
 

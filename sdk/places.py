@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import sqlite3
 import threading
@@ -26,7 +27,7 @@ from .map_reader import MapReader
 from .map_rows import COLUMNS, Descriptors, to_columns
 from .writer_lock import WriterLock
 
-__all__ = ["PlaceMap"]
+__all__ = ["PlaceMap", "to_id"]
 
 
 class PlaceMap(MapReader):
@@ -102,6 +103,7 @@ class PlaceMap(MapReader):
         Raises:
             MapError: an id is not in the map, or the map cannot be written.
         """
+        ids = [to_id(place_id) for place_id in ids]
         with self._transaction() as change:
             for place_id in ids:
                 pair = self._pair(change, place_id)
@@ -118,9 +120,9 @@ class PlaceMap(MapReader):
             MapError: the id is not in the map, the descriptor does not fit, or the map cannot be written.
         """
         blobs = self._format.encode(descriptor) if descriptor is not None else []
-        columns = to_columns(place)
+        columns, place_id = to_columns(place), to_id(place.id)
         with self._transaction() as change:
-            old = self._pair(change, -1 if place.id is None else place.id)
+            old = self._pair(change, place_id)
             new = (old[0], blobs[0] if blobs else old[1])
             marks = COLUMNS.replace(",", " = ?,") + " = ?"
             change.connection.execute(
@@ -151,7 +153,10 @@ class PlaceMap(MapReader):
             if self._closed:
                 raise MapError(f"{self.path}: the map is closed, expected an open one; open it again")
             if self.read_only:
-                raise MapError(f"{self.path}: lies on a read-only medium, expected a writable one; copy the map there")
+                raise MapError(
+                    f"{self.path}: cannot be written (read-only, or no room beside it), expected a writable file and "
+                    "folder with room; make it so, or copy the map to one"
+                )
             if self._connection is None:
                 writer = WriterLock(self.file)
                 try:
@@ -166,6 +171,7 @@ class PlaceMap(MapReader):
     def _transaction(self) -> Iterator[_Change]:
         with self._writing, translated(self.path):
             connection = self.claim()
+            self.require_in_place()
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 # Read in here, where nobody else can write: a digest taken from anything older stays wrong for ever.
@@ -183,13 +189,21 @@ class PlaceMap(MapReader):
 
     def _pair(self, change: _Change, place_id: int) -> Pair:
         query = "SELECT id, descriptor FROM places WHERE id = ?"
-        known = 0 <= int(place_id) < 1 << 63
-        pair = change.connection.execute(query, (int(place_id),)).fetchone() if known else None
+        known = 0 <= place_id < 1 << 63
+        pair = change.connection.execute(query, (place_id,)).fetchone() if known else None
         if pair is None:
             raise MapError(
                 f"{self.path}: there is no place {place_id}, expected the id of one of its {change.state.count} places"
             )
         return int(pair[0]), bytes(pair[1])
+
+
+def to_id(value: object) -> int:
+    """A place id as a Python int: no text, no rounding, so that none is ever taken for another."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise MapError(f"a place id is {value!r}, expected a whole number as `Place.id` holds it; pass that") from None
 
 
 @dataclass

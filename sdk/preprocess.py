@@ -26,6 +26,10 @@ def check_frame(frame: Any) -> npt.NDArray[np.uint8]:
     Raises:
         FrameError: anything else; the message names what was found and the line that converts it.
     """
+    if frame is None:
+        raise FrameError(
+            "the frame is None, expected an image; cv2.imread gives None where it finds none: check the path"
+        )
     if not isinstance(frame, np.ndarray):
         raise FrameError(
             f"the frame is a {type(frame).__name__}, expected a numpy array uint8 (H, W, 3); "

@@ -18,7 +18,7 @@ from .errors import MapError
 from .localization import Match
 from .map_file import move_into_place
 
-__all__ = ["ReportRow", "write_report"]
+__all__ = ["ReportRow", "thumbnail", "write_report"]
 
 THUMBNAIL_WIDTH_PX = 240
 THUMBNAIL_MOST_HEIGHT_PX = 960  # of a tower of a frame, which is squeezed: JPEG ends at 65,500
@@ -102,8 +102,13 @@ def _row(row: ReportRow) -> str:
     )
 
 
-def _image(frame: npt.NDArray[np.uint8]) -> str:
+def thumbnail(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The frame as the page shows it: uint8 (h, 240, 3) RGB. Whoever asks many frames keeps these."""
     height = min(max(1, round(frame.shape[0] * THUMBNAIL_WIDTH_PX / frame.shape[1])), THUMBNAIL_MOST_HEIGHT_PX)
-    small = cv2.resize(frame, (THUMBNAIL_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(frame, (THUMBNAIL_WIDTH_PX, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _image(frame: npt.NDArray[np.uint8]) -> str:
+    small = thumbnail(frame)
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}">'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import weakref
 from pathlib import Path
 
 from .errors import MapError
@@ -41,7 +42,8 @@ class WriterLock:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-        self._descriptor = descriptor
+        # A Localizer that is forgotten and not closed gives its map back all the same.
+        self._release = weakref.finalize(self, _release, descriptor, self._path, os.getpid())
         with contextlib.suppress(OSError):  # who holds it is a courtesy, which a full disk does not allow
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -51,6 +53,7 @@ class WriterLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = f"{holder} (this one, through another Localizer)" if holder == str(os.getpid()) else holder
             raise MapError(
                 f"{map_path}: process {holder} is writing this map, expected one writer at a time; close "
                 "that one first (reading needs no lock)"
@@ -68,9 +71,13 @@ class WriterLock:
             return False
 
     def release(self) -> None:
-        """Give the right back; the file goes with it, so that a closed map is one file."""
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Give the right back; the file goes with it, so that a closed map is one file. May be called twice."""
+        self._release()
+
+
+def _release(descriptor: int, path: Path, owner: int) -> None:
+    if os.getpid() != owner:  # a forked child inherits the object, not the right
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
+    os.close(descriptor)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -83,6 +85,9 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
         exit_when_done: leave the process with exit code 0; False returns instead.
     """
     words = None if arguments is None else list(arguments)
+    if threading.current_thread() is threading.main_thread():
+        # A service manager's stop is a Ctrl-C: what a verb was writing is cleared away.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     silence_decoders()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be Unicode
@@ -101,7 +106,8 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
         if package not in OF_EXTRAS or extra is None:
             raise
         sentence = (
-            f'the package {package} is not installed, expected it for this verb; run `pip install "structvpr[{extra}]"`'
+            f"the package {package} is not installed, expected it for this verb; run "
+            f'`pip install "structvpr[{extra}]"`, or `pip install ".[{extra}]"` in a checkout'
         )
     else:
         return

@@ -61,7 +61,7 @@ def _examine(device: dict[str, Any]) -> list[Finding]:
         _driver(device),
         _tensorrt(),
         Finding("SQLite", "ok", device["sqlite"]),
-        _extra("export", ("torch", "onnx", "onnxsim")),
+        _extra("export", ("torch", "onnx", "onnxsim", "onnxscript")),
         _extra("training", ("torch",)),
     ]
 
@@ -100,12 +100,19 @@ def _tensorrt() -> Finding:
             return Finding(
                 "TensorRT", "ok", f"the package {name} is there; this version of structvpr runs ONNX Runtime"
             )
-    remedy = "on a Jetson make the environment with --system-site-packages; elsewhere `pip install structvpr[tensorrt]`"
+    remedy = (
+        'on a Jetson make the environment with --system-site-packages; elsewhere `pip install "structvpr[tensorrt]"`'
+    )
     return Finding("TensorRT", "missing", "no package tensorrt", remedy)
 
 
 def _extra(name: str, packages: tuple[str, ...]) -> Finding:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        return Finding(f"extra {name}", "missing", f"no {', '.join(missing)}", f'run `pip install "structvpr[{name}]"`')
+        return Finding(
+            f"extra {name}",
+            "missing",
+            f"no {', '.join(missing)}",
+            f'run `pip install "structvpr[{name}]"`, or `pip install ".[{name}]"` in a checkout',
+        )
     return Finding(f"extra {name}", "ok", ", ".join(packages))

@@ -79,8 +79,11 @@ def evaluate(
           --positive_dist_threshold 25 --recall_values 1 5 10 20
     """
     ks = sorted(set(recall_values or (1, 5, 10, 20)))
-    if min(ks) < 1 or min(tolerance_frames or [0]) < 0:
-        raise MapError(f"--recall_values {ks} --tolerance_frames {tolerance_frames}: expected K >= 1, frames >= 0")
+    if min(ks) < 1 or min(tolerance_frames or [0]) < 0 or not 0 <= positive_dist_threshold < float("inf"):
+        raise MapError(
+            f"--recall_values {ks} --tolerance_frames {tolerance_frames} --positive_dist_threshold "
+            f"{positive_dist_threshold} were given, expected K >= 1, frames >= 0 and metres >= 0; correct them"
+        )
     if dataset is not None:
         sets = read_frame_sets(find_dataset(dataset), tolerance_frames or (1, 3, 8))
     elif database_folder is not None and queries_folder is not None:

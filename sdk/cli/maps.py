@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sdk import Localizer, MapError, PlaceMap, open_backend, open_source
-from sdk.map_file import place_new_map
+from sdk.map_file import place_new_map, sweep
 from sdk.map_index import GRAPH_FROM, MapIndex, index_path
 
 from .console import print_json, print_table, progress_bars
@@ -71,9 +71,11 @@ def build(
         # Opened first: that it is the map of another model is said before the long work.
         old = stack.enter_context(Localizer(backend, map_path, progress=tell)) if append else None
         geography = old.map.geography if old is not None else frames.geography or "local"
-        for leftover in (working, index_path(working)):
-            stack.callback(leftover.unlink, missing_ok=True)
-        with Localizer(backend, working, create=True, geography=geography, progress=tell) as new:
+        # Before too: a killed build may have had our process id, in a container at each start.
+        sweep(map_path, "new", mine=True)
+        stack.callback(sweep, map_path, "new", mine=True)
+        PlaceMap.create(working, backend.contract, geography=geography).close()
+        with Localizer(backend, working, progress=tell) as new:
             if old is not None and frames.geography not in (None, geography):
                 raise MapError(
                     f"{source}: its positions are {frames.geography}, expected {geography} as {map_path} declares; "
@@ -107,7 +109,7 @@ def info(map_path: MapArgument, as_json: Json = False) -> None:
     """
     place_map = PlaceMap.open(map_path)
     try:
-        index_file = index_path(map_path)
+        index_file = index_path(place_map.file)
         places = place_map.all_places()
         contract = place_map.contract
         record = {
@@ -178,6 +180,7 @@ def verify(map_path: MapArgument, as_json: Json = False) -> None:
 def export(
     map_path: MapArgument,
     copy: Annotated[Path, typer.Argument(help="The new file.", show_default=False)],
+    as_json: Json = False,
 ) -> None:
     """Copy a map, also while it is written.
 
@@ -192,4 +195,7 @@ def export(
         place_map.export(copy)
     finally:
         place_map.close()
-    typer.echo(f"{copy}: {copy.stat().st_size:,} bytes")
+    if as_json:
+        print_json({"map": str(map_path), "copy": str(copy), "bytes": copy.stat().st_size})
+    else:
+        typer.echo(f"{copy}: {copy.stat().st_size:,} bytes")

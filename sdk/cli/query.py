@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import typer
 from sdk import Error, FrameError, Localization, Localizer, MapError, Match, Place, open_source
 from sdk.images import read_image
 from sdk.localization import Geography, distance_m
-from sdk.report import ReportRow, write_report
+from sdk.report import ReportRow, thumbnail, write_report
 from sdk.sources import read_places_csv
 
 from .console import print_table
@@ -28,9 +29,9 @@ RECALLS = (1, 5)
 
 @dataclass(frozen=True)
 class Answer:
-    """A frame, the place it was asked under (image name, no position), and what the localizer said."""
+    """A small picture of the frame for the page, the place it was asked under (a name, no position), and the answer."""
 
-    frame: npt.NDArray[np.uint8]
+    picture: npt.NDArray[np.uint8] | None
     asked: Place
     localization: Localization
 
@@ -62,6 +63,8 @@ def query(
       structvpr query model.onnx drive.mp4 --map campus.places --every-s 1 --json > answers.jsonl
       structvpr query model.onnx dusk/ --map day.places --truth dusk.csv --report report.html --map-images day/
     """
+    if not (math.isfinite(radius_m) and radius_m >= 0):
+        raise MapError(f"--positive_dist_threshold is {radius_m}, expected metres >= 0; correct it")
     if truth is not None and not truth.is_file():
         raise MapError(f"{truth}: there is no such file, expected a CSV of places; check the path")
     frames = open_source(source, every_s=every_s, positions=False)
@@ -76,13 +79,13 @@ def query(
                 localization = localizer.query(sighting.frame, k, apart_m=apart_m)
             except FrameError as error:
                 raise FrameError(f"{sighting.place.label}: {error}") from None
-            answer = Answer(sighting.frame, sighting.place, localization)
+            # What the page needs of the frame and no more: a drive's frames would fill the memory.
+            answer = Answer(thumbnail(sighting.frame) if report else None, sighting.place, localization)
             if as_json:
                 typer.echo(json.dumps(_as_record(answer), ensure_ascii=False))
             else:
                 _print_answer(answer, len(frames))
-            # Frames are kept for the page alone: a video's would fill the memory.
-            answers.append(answer if report else Answer(np.empty(0, np.uint8), answer.asked, answer.localization))
+            answers.append(answer)
         geography = localizer.map.geography
     verdicts = _judge(answers, truth, geography, radius_m) if truth else [[] for _ in answers]
     summary = _summary(answers, verdicts, k, radius_m) if truth else _timing(answers)
@@ -188,11 +191,13 @@ def _write_report(
 ) -> None:
     rows = []
     for answer, errors_m in zip(answers, verdicts, strict=True):
+        if answer.picture is None:
+            continue
         best = answer.localization.matches[0]
         error_m = errors_m[0] if errors_m else None
         rows.append(
             ReportRow(
-                query=answer.frame,
+                query=answer.picture,
                 name=answer.asked.label,
                 match=best,
                 match_frame=_map_frame(best.place, map_images),
@@ -207,6 +212,6 @@ def _map_frame(place: Place, folder: Path | None) -> npt.NDArray[np.uint8] | Non
     if folder is None:
         return None
     try:
-        return read_image(folder / place.image)
+        return thumbnail(read_image(folder / place.image))
     except Error:
         return None  # the page shows the name alone: a map outlives its photographs

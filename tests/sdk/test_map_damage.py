@@ -189,7 +189,7 @@ def test_a_user_who_may_only_read_is_answered(folder: Path, child, index: str) -
         entry.chmod(0o444)
     folder.chmod(0o555)
     reader = child(READ_ONLY, path, "drop rights")
-    assert "read-only medium, expected a writable one" in reader.says()
+    assert "cannot be written (read-only, or no room beside it)" in reader.says()
     reader.tell()
     assert reader.says() == "12"
     reader.end()
@@ -227,7 +227,7 @@ def test_a_medium_that_is_mounted_read_only(folder: Path, child, state: str) -> 
         localizer.close()
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
         reader = child(READ_ONLY, path)
-        assert "read-only medium, expected a writable one" in reader.says()
+        assert "cannot be written (read-only, or no room beside it)" in reader.says()
         reader.tell()
         assert reader.says() == "12"
         reader.end()

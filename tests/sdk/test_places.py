@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sqlite3
@@ -131,8 +132,11 @@ def test_an_unknown_place_cannot_be_removed_or_updated(map_path: Path) -> None:
             place_map.remove([known, unknown])
         with pytest.raises(sdk.MapError, match=f"no place {unknown}"):
             place_map.update(sdk.Place(id=unknown))
-    with pytest.raises(sdk.MapError, match="no place"):
-        place_map.update(sdk.Place("without id"))
+    for wrong in (None, "1", 1.0, b"1"):
+        with pytest.raises(sdk.MapError, match=r"a place id is .*expected a whole number"):
+            place_map.update(sdk.Place("wrong id", id=wrong))  # type: ignore[arg-type]
+        with pytest.raises(sdk.MapError, match=r"a place id is .*expected a whole number"):
+            place_map.remove([known, wrong])  # type: ignore[list-item]
     assert len(place_map.all_places()) == 2
     place_map.remove([np.int64(known)])  # type: ignore[list-item]
     assert len(place_map.all_places()) == 1
@@ -157,7 +161,7 @@ def test_a_second_writer_is_told_who_the_first_is(map_path: Path) -> None:
     link.symlink_to(map_path)
     for name in (map_path, link):
         second = sdk.PlaceMap.open(name)
-        with pytest.raises(sdk.MapError, match=f"process {os.getpid()} is writing"):
+        with pytest.raises(sdk.MapError, match=rf"process {os.getpid()} \(this one, .*\) is writing"):
             second.add_many([sdk.Place()], unit_rows(1))
         assert len(second.all_places()) == 1
         second.close()
@@ -319,3 +323,31 @@ def test_any_sqlite_client_can_read_it(map_path: Path) -> None:
     rows = connection.execute("SELECT name, p0, length(descriptor) FROM places ORDER BY id").fetchall()
     assert rows == [("0", 0.0, 64), ("1", 1.0, 64), ("2", 2.0, 64)]
     connection.close()
+
+
+def test_a_forgotten_writer_gives_its_map_back(map_path: Path) -> None:
+    forgotten = make_map(map_path, 1)
+    forgotten.add_many([sdk.Place()], unit_rows(1))
+    del forgotten
+    gc.collect()
+    second = sdk.PlaceMap.open(map_path)
+    second.add_many([sdk.Place()], unit_rows(1))
+    assert len(second.all_places()) == 3
+    second.close()
+    assert neighbours(map_path) == {map_path.name}
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_map_that_was_taken_away_is_noticed(how: str, map_path: Path) -> None:
+    place_map = make_map(map_path, 2)
+    if how == "replaced":
+        other = map_path.with_name("other.places")
+        make_map(other, 1).close()
+        other.replace(map_path)
+    else:
+        map_path.unlink()
+    with pytest.raises(sdk.MapError, match="was replaced or removed while it was open"):
+        place_map.add_many([sdk.Place()], unit_rows(1))
+    with pytest.raises(sdk.MapError, match="was replaced or removed while it was open"):
+        place_map.changed()
+    place_map.close()

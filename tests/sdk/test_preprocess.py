@@ -117,7 +117,7 @@ REFUSED = [
     ("no pixel", GOOD[:0], "0 x 128 px, expected both sides >= 32 px", "use a larger image"),
     ("list", GOOD.tolist(), "is a list, expected a numpy array uint8 (H, W, 3)", "cv2.imread"),
     ("like PIL", LikePil(), "is a LikePil, expected a numpy array uint8 (H, W, 3)", ";"),
-    ("None", None, "is a NoneType, expected a numpy array uint8 (H, W, 3)", ";"),
+    ("None", None, "is None, expected an image", "check the path"),
     ("path", "frame.jpg", "is a str, expected a numpy array uint8 (H, W, 3)", "cv2.imread"),
 ]
 

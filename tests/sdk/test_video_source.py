@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pictures import Frame, write_video
 
-from sdk import FrameError, MapError, open_source
+from sdk import FrameError, MapError, Sighting, open_source
 
 FPS = 10.0
 COUNT = 25
@@ -88,13 +88,14 @@ def test_a_cut_mp4_is_refused(share: float, tmp_path: Path) -> None:
         list(open_source(path))
 
 
-def test_a_cut_avi_gives_the_frames_that_are_whole(tmp_path: Path) -> None:
-    # What a camera leaves behind that lost its power: the drive up to then.
+def test_a_cut_avi_gives_the_frames_that_are_whole_and_then_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "drive.avi")
     data = path.read_bytes()
     frames_at = data.index(b"movi")
     path.write_bytes(data[: (frames_at + data.rindex(b"00dc", 0, data.rindex(b"idx1"))) // 2])
-    found = list(open_source(path))
+    found: list[Sighting] = []
+    with pytest.raises(FrameError, match=rf"drive\.avi: ends after \d+ of {COUNT} frames"):
+        found.extend(open_source(path))  # keeps what came before the error
     assert 5 < len(found) < COUNT
     for number, sighting in enumerate(found[:-1]):
         assert np.allclose(sighting.frame.reshape(-1, 3).mean(axis=0), (5 + 10 * number, 40, 0), atol=6)
