@@ -53,7 +53,6 @@ $(BIN)/pip:
 	@$(MAKE) --no-print-directory check-machine
 	$(PYTHON) -m venv $(VENV)
 
-# A plain install for the user's path, an editable one for the developer's; either serves the demo.
 $(VENV)/installed: $(SOURCES) | $(BIN)/pip
 	$(PIP) --editable .
 	@touch $@

@@ -105,9 +105,10 @@ void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t cou
     if (rows_.size() + count > std::numeric_limits<std::uint32_t>::max()) {
         throw std::invalid_argument("the index would hold more than 4294967295 rows, expected fewer");
     }
+    auto fresh = rows_.blocks_for(count);
     {
         const auto changing = lock_to_change();
-        rows_.make_room(count);
+        rows_.make_room(count, std::move(fresh));
         row_of_id_.reserve(row_of_id_.size() + count);
     }
     for (std::size_t i = 0; i < count; ++i) {

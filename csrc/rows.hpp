@@ -38,12 +38,22 @@ struct Rows {
         return blocks.back().get();
     }
 
-    /// Take the memory that `more` appends need, so that none of them can fail.
-    void make_room(std::size_t more) {
+    /// The blocks that `more` appends need beyond those there are, not part of the rows yet: making them is what
+    /// takes time, and needs no lock.
+    std::vector<std::unique_ptr<float[]>> blocks_for(std::size_t more) const {
+        const std::size_t wanted = (size() + more + kBlockRows - 1) / kBlockRows;
+        std::vector<std::unique_ptr<float[]>> fresh;
+        while (blocks.size() + fresh.size() < wanted) fresh.push_back(std::make_unique<float[]>(kBlockRows * dim));
+        return fresh;
+    }
+
+    /// Take in the blocks of `blocks_for(more)`, and all other memory that `more` appends need.
+    void make_room(std::size_t more, std::vector<std::unique_ptr<float[]>> fresh) {
         const std::size_t wanted = size() + more;
         if (ids.capacity() < wanted) ids.reserve(wanted + wanted / 2);
         if (removed.capacity() < wanted) removed.reserve(wanted + wanted / 2);
-        while (blocks.size() * kBlockRows < wanted) new_block();
+        blocks.reserve(blocks.size() + fresh.size());
+        for (auto& block : fresh) blocks.push_back(std::move(block));
     }
 
     /// Add a row that there is room for.

@@ -86,11 +86,12 @@ def measure_cold_start(model: Path, map_path: Path, threads: int | None = None, 
     Raises:
         EngineError: the process failed.
     """
-    command = [sys.executable, "-c", COLD_START, str(model), str(map_path), str(threads or 0)]
+    command = [sys.executable, "-c", COLD_START, str(model.resolve()), str(map_path.resolve()), str(threads or 0)]
     results: list[dict[str, float]] = []
     for _ in range(runs):
         started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # From the root: the folder that it starts in comes first on the path, and may hold an `sdk` of its own.
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - started
         if done.returncode != 0:
             last = done.stderr.strip().splitlines()[-1:] or ["no output"]

@@ -13,6 +13,7 @@ from .errors import ContractError
 __all__ = ["ModelContract"]
 
 SCHEMA = 1
+IDENTITY = ("weights", "height", "width", "descriptor_dim", "mean", "std", "colour", "resize")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 Triple = tuple[float, float, float]
@@ -104,8 +105,8 @@ class ModelContract:
     @property
     def identity(self) -> str:
         """sha256 (64 hex digits) of all that a descriptor's values depend on."""
-        record = asdict(self)
-        del record["name"], record["precision"], record["schema"]
+        # By name: a field that a later schema adds must not give the models of today another identity.
+        record: dict[str, Any] = {name: getattr(self, name) for name in IDENTITY}
         for field in ("mean", "std"):
             record[field] = [float(value) for value in record[field]]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -81,13 +81,13 @@ def read_frame_sets(folder: Path, tolerances: Sequence[int]) -> list[EvaluationS
             f"{truth_path}: lacks rows or one of its columns, expected {','.join(sorted(COLUMNS))}; correct it"
         )
     database = list_images(folder / "database")
-    number = {path.name: i for i, path in enumerate(database)}
+    number = _by_name(database)
     sets = []
     for set_name in dict.fromkeys(row["query_set"] for row in rows):
         queries = list_images(folder / set_name)
         own: list[npt.NDArray[np.int64]] = [np.array([], np.int64)] * len(queries)
         counterparts: list[int | None] = [None] * len(queries)
-        position = {path.name: i for i, path in enumerate(queries)}
+        position = _by_name(queries)
         for row in rows:
             if row["query_set"] != set_name:
                 continue
@@ -105,6 +105,17 @@ def read_frame_sets(folder: Path, tolerances: Sequence[int]) -> list[EvaluationS
         positives["the set's own"] = own
         sets.append(EvaluationSet(set_name, queries, database, positives))
     return sets
+
+
+def _by_name(files: Sequence[Path]) -> dict[str, int]:
+    number = {path.name: i for i, path in enumerate(files)}
+    if len(number) < len(files):
+        names = [path.name for path in files]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MapError(
+            f"{files[0].parent}: holds {twice} more than once, expected names that are different; rename the images"
+        )
+    return number
 
 
 def read_position_set(database: Path, queries: Path, radius_m: float) -> EvaluationSet:

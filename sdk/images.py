@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -16,7 +17,7 @@ __all__ = ["IMAGE_SUFFIXES", "read_image", "silence_decoders"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_START = b"\xff\xd8"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
 
@@ -25,7 +26,9 @@ def silence_decoders() -> None:
 
     For programs, whose own sentence is enough; a library leaves that to whoever imports it.
     """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 5 has it in one place only, releases before 4.13 in the other.
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    set_level(0)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
 
 
@@ -63,21 +66,40 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether the end marker follows the start of the scan (ITU-T T.81, annex B).
+    """Whether the markers of a JPEG follow each other as they must, from its start to its end (ITU-T T.81, annex B).
 
-    Segments before the scan are stepped over by their lengths, since an embedded thumbnail has an end marker of
-    its own; inside the scan 0xFFD9 can be nothing else, because the coder stuffs a zero after each 0xFF.
+    Inside a scan the coder stuffs a zero after each 0xFF, so any other byte there is a marker; random damage makes
+    impossible ones soon. Damage that makes none cannot be told: the format has no checksum. An embedded thumbnail,
+    which has an end marker of its own, lies in a segment and is stepped over.
     """
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    at, restarts = 2, 0
+    while at + 1 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xDA:  # start of scan
-            return data.find(JPEG_END, at) >= 0
+        elif marker == 0xD9:
+            return True
+        elif 0xD0 <= marker <= 0xD7:  # restart markers count round
+            if marker != 0xD0 + restarts % 8:
+                return False
+            restarts += 1
+            at = _end_of_entropy(data, at + 2)
+        elif marker < 0xC0 or marker == 0xD8:
+            return False
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if marker == 0xDA:  # start of a scan: what follows its header is entropy-coded
+                restarts = 0
+                at = _end_of_entropy(data, at)
     return False
+
+
+ENTROPY_ENDS = re.compile(rb"\xff[^\x00]")
+
+
+def _end_of_entropy(data: bytes, at: int) -> int:
+    found = ENTROPY_ENDS.search(data, at)
+    return found.start() if found else len(data)
 
 
 def _png_is_whole(data: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import MapError
 
@@ -49,7 +49,9 @@ class Place:
             if value is not None:
                 object.__setattr__(self, field_name, self._finite(field_name, value))
         if self.position is not None:
-            listed = self.position if isinstance(self.position, Iterable) else (self.position,)
+            listed: Any = self.position
+            if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
+                listed = (listed,)
             values = tuple(self._finite("position", value) for value in listed)
             if len(values) not in (2, 3):
                 raise MapError(
@@ -102,7 +104,7 @@ class Localization:
     known: bool | None = None
     probability: float | None = None
     reason: str = "uncalibrated"
-    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    timings_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def place(self) -> Place | None:

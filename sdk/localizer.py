@@ -47,7 +47,7 @@ class Localizer:
         *,
         colour: str = "rgb",
         create: bool = False,
-        geography: Geography = "local",
+        geography: Geography | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -58,8 +58,8 @@ class Localizer:
             map: the map file; None for `<model stem>.places` beside the model.
             colour: channel order of the frames that you will pass, "rgb" or "bgr".
             create: make the map if it is not there.
-            geography: of a map that is made: "local" (x, y, z in metres) or "wgs84" (latitude, longitude,
-                altitude).
+            geography: what the map's positions are: "local" (x, y, z in metres) or "wgs84" (latitude, longitude,
+                altitude). None for what the map says, or "local" for one that is made.
             threads: CPU threads of one inference; None for the runtime's choice.
             progress: told of long work, as (what, done, total).
 
@@ -86,13 +86,18 @@ class Localizer:
             map = Path(map)
             if create and not map.exists():
                 try:
-                    PlaceMap.create(map, self.contract, geography=geography).close()
+                    PlaceMap.create(map, self.contract, geography=geography or "local").close()
                 except MapError:
                     if not map.exists():  # else another process was faster
                         raise
             self.map = PlaceMap.open(map)
             on_failure.callback(self.map.close)
             self._require_same_model()
+            if geography is not None and geography != self.map.geography:
+                raise MapError(
+                    f"{map}: its positions are {self.map.geography}, expected {geography} as asked for; leave "
+                    "geography out for a map that is there, or make another map"
+                )
             self.index = MapIndex(self.map, progress)
             # The first inference of any runtime allocates; it should not be the robot's first frame.
             self._backend.infer(np.full((1, self.contract.height, self.contract.width, 3), 128, np.uint8))
@@ -129,17 +134,23 @@ class Localizer:
             MapError: k is below 1, apart_m is negative, or with `apart_m` a place has no position.
             EngineError: the network failed.
         """
-        if k < 1 or (apart_m is not None and not apart_m >= 0):
-            raise MapError(f"k is {k} and apart_m {apart_m}, expected k >= 1 and apart_m >= 0 m")
+        if not (is_whole(k) and k >= 1) or not (apart_m is None or (is_real(apart_m) and apart_m >= 0)):
+            raise MapError(
+                f"k is {k!r} and apart_m is {apart_m!r}, expected a whole number >= 1, and metres >= 0 or None; "
+                "correct them"
+            )
         timings: dict[str, float] = {}
         started = time.perf_counter()
         descriptor = self._describe(frame, colour, timings)
         with _timed(timings, "search"):
             self._follow()
             index = self.index
-            ids, similarities = index.search(descriptor, k)
+            found = index.search(descriptor, min(k, max(1, len(index))))
         with _timed(timings, "lookup"):
-            matches = self._matches(ids, similarities)
+            matches = self._matches(*found)
+            if len(matches) < len(found[0]):  # a place was removed between search and look-up: once more
+                self._follow()
+                matches = self._matches(*index.search(descriptor, min(k, max(1, len(index)))))
             wanted = k
             while apart_m is not None:
                 matches = keep_apart(matches, self.map.geography, apart_m)
@@ -147,9 +158,9 @@ class Localizer:
                     break
                 # Neighbours crowd the front: look further back until there are k places, or no more.
                 wanted *= 4
-                matches = self._matches(*index.search(descriptor, wanted))
+                matches = self._matches(*index.search(descriptor, min(wanted, max(1, len(index)))))
         timings["total"] = (time.perf_counter() - started) * 1e3
-        reason = "uncalibrated" if matches else "empty map"
+        reason = "uncalibrated" if len(index) else "empty map"
         return Localization(tuple(matches[:k]), reason=reason, timings_ms=timings)
 
     def describe(self, frame: npt.NDArray[np.uint8], *, colour: str | None = None) -> npt.NDArray[np.float32]:
@@ -183,6 +194,8 @@ class Localizer:
         """
         places, descriptors = [], []
         for frame, place in sightings:
+            if not isinstance(place, Place):
+                raise MapError(f"the place is a {type(place).__name__}, expected sdk.Place(name=…); make one of it")
             descriptors.append(self._describe(frame, colour, {}))
             places.append(place)
         return self.add_described(places, np.stack(descriptors)) if places else []
@@ -255,8 +268,7 @@ class Localizer:
         one = isinstance(place_ids, (str, bytes)) or not isinstance(place_ids, Iterable)
         ids = list(dict.fromkeys(map(to_id, [place_ids] if one else place_ids)))  # type: ignore[arg-type]
         with self._changing():
-            self.map.remove(ids)
-            self.index.remove(ids)
+            self.index.remove(self.map.remove(ids))
 
     def update(self, place: Place, frame: npt.NDArray[np.uint8] | None = None, *, colour: str | None = None) -> None:
         """Replace the place with `place.id`, durably; with a frame, its descriptor too.
@@ -267,9 +279,9 @@ class Localizer:
         """
         descriptor = None if frame is None else self._describe(frame, colour, {})
         with self._changing():
-            pair = self.map.update(place, descriptor)
+            old, new = self.map.update(place, descriptor)
             if descriptor is not None:
-                self.index.replace(pair)
+                self.index.replace(old, new)
 
     # ---------------------------------------------------------------- closing
 
@@ -279,10 +291,12 @@ class Localizer:
             if self._closed:
                 return
             self._closed = True
-            self.index.save()
-            self.map.close()
-            if self._owns_backend:
-                self._backend.close()
+            try:
+                self.index.save()
+            finally:
+                self.map.close()
+                if self._owns_backend:
+                    self._backend.close()
 
     def __enter__(self) -> Localizer:
         return self
@@ -310,6 +324,11 @@ class Localizer:
             batch = prepare(frame, self.contract, self._colour if colour is None else colour)
         with _timed(timings, "infer"):
             raw = self._backend.infer(batch)
+        if raw.shape != (self.contract.descriptor_dim,) or raw.dtype != np.float32:
+            raise EngineError(
+                f"the network {self.contract.name!r} gave {raw.dtype} {raw.shape}, expected float32 "
+                f"({self.contract.descriptor_dim},) by its contract; export it again"
+            )
         with _timed(timings, "normalize"):
             try:
                 return l2_normalize(raw)
@@ -343,6 +362,14 @@ class Localizer:
         return [
             Match(place, similarity_of[place.id]) for place in self.map.places(ids.tolist()) if place.id is not None
         ]
+
+
+def is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> bool:
+    return is_whole(value) or isinstance(value, (float, np.floating))
 
 
 @contextlib.contextmanager

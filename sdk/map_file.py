@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -28,6 +29,7 @@ __all__ = [
     "place_new_map",
     "read_meta",
     "require_new",
+    "require_unicode",
     "scratch",
     "snapshot",
     "sweep",
@@ -103,6 +105,7 @@ def create_file(path: Path, contract: ModelContract, geography: Geography, descr
             f"{path}: geography {geography!r} and descriptor_dtype {descriptor_dtype!r} were asked for, expected "
             f"one of {get_args(Geography)} and one of {DTYPES}"
         )
+    require_unicode(path)
     require_new(path)
     meta = {
         "contract": contract.to_json(),
@@ -160,6 +163,14 @@ def require_new(path: Path) -> None:
         )
 
 
+def require_unicode(path: Path) -> None:
+    """Refuse a name that SQLite and the kernel cannot be given."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise MapError(f"{str(path)!r}: is not a name in UTF-8, expected one for a map; rename the file") from None
+
+
 def has_log(path: Path) -> bool:
     """Whether changes lie beside the map that are not in it yet: it is open, or was not closed."""
     try:
@@ -178,8 +189,10 @@ def place_new_map(temporary: Path, path: Path) -> None:
     except FileExistsError:
         require_new(path)
         raise
-    except OSError:  # a file system without links (FAT)
-        move_into_place(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        move_into_place(temporary, path)  # a file system without links (FAT)
         return
     temporary.unlink()
     _flush_folder(path.parent)

@@ -69,20 +69,21 @@ class MapIndex:
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Follow `PlaceMap.add_many`, which returned `pairs`."""
-        with self._changing():
-            self._index.add([place_id for place_id, _ in pairs], self._map.decode(pairs))
+        descriptors = self._map.decode(pairs)
+        with self._changing(self._state.plus(pairs)):
+            self._index.add([place_id for place_id, _ in pairs], descriptors)
 
-    def remove(self, ids: Sequence[int]) -> None:
-        """Follow `PlaceMap.remove`."""
-        with self._changing():
-            self._index.remove(ids)
+    def remove(self, pairs: Sequence[Pair]) -> None:
+        """Follow `PlaceMap.remove`, which returned `pairs`."""
+        with self._changing(self._state.plus(pairs, sign=-1)):
+            self._index.remove([place_id for place_id, _ in pairs])
 
-    def replace(self, pair: Pair) -> None:
-        """Follow `PlaceMap.update`, which returned `pair`."""
-        descriptor = self._map.decode([pair])
-        with self._changing():
-            self._index.remove([pair[0]])
-            self._index.add([pair[0]], descriptor)
+    def replace(self, old: Pair, new: Pair) -> None:
+        """Follow `PlaceMap.update`, which returned `old` and `new`."""
+        descriptor = self._map.decode([new])
+        with self._changing(self._state.plus([old], sign=-1).plus([new])):
+            self._index.remove([old[0]])
+            self._index.add([new[0]], descriptor)
 
     def refresh(self) -> None:
         """Follow changes that another process made. No graph is built: somebody waits for an answer."""
@@ -102,7 +103,9 @@ class MapIndex:
         """
         if self._unsaved == 0:
             return True
-        if self._map.read_only or self._state == UNKNOWN:
+        # Without its graph a large index would take the place of one that has it, which took minutes to build.
+        without_graph = len(self._index) >= GRAPH_FROM and not self._index.has_graph
+        if self._map.read_only or self._state == UNKNOWN or (without_graph and self.path.exists()):
             return False
         sweep(self.path, "tmp", mine=False)  # what killed processes were writing
         stamp = STAMP.pack(self._state.digest.to_bytes(16, "little"), self._state.count, self._index.last_id)
@@ -177,12 +180,15 @@ class MapIndex:
         self._unsaved = max(1, len(index))
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        # What is interrupted in here leaves an index that no state describes, and that the next look rebuilds.
+    def _changing(self, after: MapState) -> Iterator[None]:
+        # `after` comes from what the index takes in, not from the map: a change that went past us shows at the next
+        # look. What is interrupted in here leaves an index that no state describes, and the next look rebuilds it.
         self._state = UNKNOWN
         self._unsaved += 1
         yield
-        self._state = self._map.state
+        self._state = after
+        if self._index.removed > max(len(self._index), WORTH_SAVING) and not self._index.has_graph:
+            self._rebuild("most of its rows were removed")
 
     def _tell(self, what: str, done: int, total: int) -> None:
         if self._progress is not None:

@@ -25,6 +25,7 @@ from .map_file import (
     place_new_map,
     read_meta,
     require_new,
+    require_unicode,
     scratch,
     snapshot,
     translated,
@@ -93,6 +94,7 @@ class MapReader:
             ContractError: the contract in it cannot be read.
         """
         path = Path(path)
+        require_unicode(path)
         if not path.is_file():
             raise MapError(
                 f"{path}: there is no such file, expected a map; make one with `structvpr map build` or "
@@ -166,6 +168,7 @@ class MapReader:
             MapError: something is at `path` already, or it cannot be written.
         """
         path = Path(path)
+        require_unicode(path)
         require_new(path)
         try:
             with scratch(path) as temporary:

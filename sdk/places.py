@@ -97,24 +97,29 @@ class PlaceMap(MapReader):
             change.state = change.state.plus(pairs)
         return pairs
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, ids: Sequence[int]) -> list[Pair]:
         """Remove places, durably: all of them or none.
+
+        Returns:
+            What was removed, as (id, stored descriptor) pairs.
 
         Raises:
             MapError: an id is not in the map, or the map cannot be written.
         """
         ids = [to_id(place_id) for place_id in ids]
         with self._transaction() as change:
+            pairs = []
             for place_id in ids:
-                pair = self._pair(change, place_id)
-                change.connection.execute("DELETE FROM places WHERE id = ?", (pair[0],))
-                change.state = change.state.plus([pair], sign=-1)
+                pairs.append(self._pair(change, place_id))
+                change.connection.execute("DELETE FROM places WHERE id = ?", (place_id,))
+            change.state = change.state.plus(pairs, sign=-1)
+        return pairs
 
-    def update(self, place: Place, descriptor: Descriptors | None = None) -> Pair:
+    def update(self, place: Place, descriptor: Descriptors | None = None) -> tuple[Pair, Pair]:
         """Replace the place with `place.id`, durably; its descriptor too if one is given.
 
         Returns:
-            The place's (id, stored descriptor) pair.
+            The place's (id, stored descriptor) pair before and after.
 
         Raises:
             MapError: the id is not in the map, the descriptor does not fit, or the map cannot be written.
@@ -129,7 +134,7 @@ class PlaceMap(MapReader):
                 f"UPDATE places SET {marks}, descriptor = ? WHERE id = ?", (*columns, new[1], new[0])
             )
             change.state = change.state.plus([old], sign=-1).plus([new])
-        return new
+        return old, new
 
     def close(self) -> None:
         """Close the map; once nobody has it open, it is one file."""

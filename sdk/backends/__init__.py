@@ -55,6 +55,10 @@ def open_backend(path: str | os.PathLike[str], *, threads: int | None = None) ->
         raise EngineError(
             f"{path}: there is no such file, expected a model.onnx; make one with `structvpr export onnx`"
         )
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise EngineError(f"{str(path)!r}: is not a name in UTF-8, expected one for a model; rename the file") from None
     if path.suffix in (".engine", ".plan"):
         raise EngineError(
             f"{path}: is named like a TensorRT engine, expected a model.onnx, which is all that this version runs; "

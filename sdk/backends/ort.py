@@ -34,7 +34,7 @@ class OrtBackend:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or min(MOST_THREADS, os.cpu_count() or 1)
+        options.intra_op_num_threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
         options.inter_op_num_threads = 1
         # A thread that spins between two frames burns a core that the robot needs, for microseconds gained.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -70,6 +70,8 @@ def build(
         backend = stack.enter_context(contextlib.closing(open_backend(model)))
         # Opened first: that it is the map of another model is said before the long work.
         old = stack.enter_context(Localizer(backend, map_path, progress=tell)) if append else None
+        if old is not None:
+            old.map.claim()  # and that another process is writing it
         geography = old.map.geography if old is not None else frames.geography or "local"
         # Before too: a killed build may have had our process id, in a container at each start.
         sweep(map_path, "new", mine=True)
