@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -13,7 +17,7 @@ import numpy.typing as npt
 
 from .errors import FrameError
 
-__all__ = ["IMAGE_SUFFIXES", "read_image", "silence_decoders"]
+__all__ = ["IMAGE_SUFFIXES", "listen_to_decoders", "read_image"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -21,22 +25,46 @@ JPEG_START = b"\xff\xd8"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
 
-def silence_decoders() -> None:
-    """Keep OpenCV and its FFmpeg from printing about files that they refuse, in this process and from now on.
+# What libjpeg says of a scan that it could not follow. A few extraneous bytes are what many webcams leave.
+DAMAGE = re.compile(rb"bad Huffman code|premature end|Premature end|[0-9]{2,} extraneous bytes")
 
-    For programs, whose own sentence is enough; a library leaves that to whoever imports it.
+_said: IO[bytes] | None = None  # what decoders print, where a program has asked for it
+
+
+def listen_to_decoders() -> None:
+    """Keep OpenCV and what it decodes with from printing, in this process and from now on, and heed libjpeg's word.
+
+    For programs that read images on one thread: standard error is diverted while an image is decoded. libjpeg tells of
+    damage nowhere else. A library leaves standard error alone.
     """
     # OpenCV 5 has it in one place only, releases before 4.13 in the other.
     set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
     set_level(0)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    global _said
+    if _said is None:
+        _said = tempfile.TemporaryFile()  # noqa: SIM115 - for the life of the process
+
+
+@contextlib.contextmanager
+def _diverted(to: IO[bytes]) -> Iterator[None]:
+    os.ftruncate(to.fileno(), 0)
+    os.lseek(to.fileno(), 0, os.SEEK_SET)
+    stderr = os.dup(2)
+    try:
+        os.dup2(to.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as a frame: uint8 (H, W, 3), RGB, turned upright by its EXIF orientation.
 
     Raises:
-        FrameError: missing, cut short, damaged, or not an image.
+        FrameError: missing, cut short, not an image, or damaged. Of a JPEG damaged in the middle of a scan not every
+            trace can be seen; see `listen_to_decoders`.
     """
     try:
         data = path.read_bytes()
@@ -54,9 +82,12 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             "remove it"
         )
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        with _diverted(_said) if _said else contextlib.nullcontext():
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # a header that claims more pixels than OpenCV takes
         bgr = None
+    if _said and DAMAGE.search(os.pread(_said.fileno(), 4096, 0)):
+        raise FrameError(f"{path}: is damaged inside, expected a whole image; copy the file again or remove it")
     if bgr is None:
         raise FrameError(
             f"{path}: cannot be decoded ({len(data)} bytes), expected an image ({' '.join(IMAGE_SUFFIXES)}); copy the "

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 import sdk
 from sdk.errors import Error
-from sdk.images import silence_decoders
+from sdk.images import listen_to_decoders
 
 from . import bench, doctor, evaluate, maps, query
 
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
     if threading.current_thread() is threading.main_thread():
         # A service manager's stop is a Ctrl-C: what a verb was writing is cleared away.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    silence_decoders()
+    listen_to_decoders()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be Unicode
     try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,8 +26,10 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    drawn = sys.stderr.isatty()
+    # A descriptor of its own: standard error is diverted while images are decoded, see `listen_to_decoders`.
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w") if drawn else io.StringIO()
+    with stream, Progress(*columns, console=Console(file=stream), transient=True, disable=not drawn) as bars:
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:

@@ -215,8 +215,8 @@ def test_a_program_can_silence_the_decoders(tmp_path: Path) -> None:
     (tmp_path / "c.mp4").write_text("no video")
     code = """
 import sys, sdk
-from sdk.images import silence_decoders
-silence_decoders()
+from sdk.images import listen_to_decoders
+listen_to_decoders()
 for name in sys.argv[1:]:
     try:
         list(sdk.open_source(name))

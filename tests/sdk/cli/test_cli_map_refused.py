@@ -25,6 +25,12 @@ def damage(folder: Path, kind: str) -> str:
     if kind == "cut":
         (folder / "b.jpg").write_bytes(encode(picture(1), ".jpg")[:-100])
         return "b.jpg: is cut short"
+    if kind == "zeroed":  # what a bad sector leaves: every marker in its place
+        whole = bytearray(encode(picture(1, 240, 320), ".jpg"))
+        middle = len(whole) // 2
+        whole[middle : middle + 400] = bytes(400)
+        (folder / "b.jpg").write_bytes(whole)
+        return "b.jpg: is damaged inside"
     if kind == "text":
         (folder / "b.jpg").write_text("I am a text")
         return "b.jpg: cannot be decoded"
@@ -39,7 +45,7 @@ def damage(folder: Path, kind: str) -> str:
     return "nope.png: cannot be read"
 
 
-DAMAGES = ["cut", "text", "tiff", "small", "missing"]
+DAMAGES = ["cut", "zeroed", "text", "tiff", "small", "missing"]
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
