@@ -19,7 +19,7 @@ MODEL = Path(__file__).parent.parent / "models" / "efficientnet-lite0-gem.onnx"
 @pytest.fixture(scope="module")
 def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drives")
-    render_drives(folder / "day", folder / "dusk", folder / "dusk.csv", seed=1, length_m=LENGTH_M)
+    render_drives(folder / "day", folder / "dusk", folder / "dusk.csv", seed=0, length_m=LENGTH_M)
     return folder
 
 
@@ -65,3 +65,34 @@ def test_demo_writes_its_answers_and_its_page(
     assert page.count("<tr>") == 1 + 8
     assert "right" in page
     assert "http" not in page
+
+
+def test_positions_are_read_after_the_last_answer(
+    drives: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["map", "build", str(MODEL), str(drives / "day"), str(drives / "day.places")], exit_when_done=False)
+    answered: list[object] = []
+    read_when: list[int] = []
+    ask, read = sdk.Localizer.query, read_places_csv
+
+    def asking(*arguments: object, **options: object) -> sdk.Localization:
+        answered.append(answer := ask(*arguments, **options))  # type: ignore[arg-type]
+        return answer
+
+    def reading(path: Path) -> object:
+        read_when.append(len(answered))
+        return read(path)
+
+    monkeypatch.setattr(sdk.Localizer, "query", asking)
+    monkeypatch.setattr("sdk.cli.query.read_places_csv", reading)
+    main(
+        [
+            *("query", str(MODEL), str(drives / "dusk"), "--map", str(drives / "day.places")),
+            *("--truth", str(drives / "dusk.csv"), "--positive_dist_threshold", "5"),
+        ],
+        exit_when_done=False,
+    )
+    num_queries = len(list((drives / "dusk").iterdir()))
+    assert read_when == [num_queries]
+    recall = float(capsys.readouterr().out.split("R@1")[1].split("%")[0])
+    assert 40 <= recall <= 95

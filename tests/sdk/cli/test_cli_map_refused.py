@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from map_fakes import FakeBackend
 from pictures import encode, picture, write_pictures
 
 import sdk
+from sdk.cli import main
 
 
 @pytest.fixture
@@ -197,3 +199,33 @@ def test_ctrl_c_while_appending_leaves_the_map(model: Path, campus: Path, tmp_pa
     assert process.returncode not in (0, None)
     assert "Traceback" not in err
     assert contents(campus.parent) == before
+
+
+@pytest.mark.parametrize("process", ["this one", "a dead one"])
+def test_what_a_killed_build_left_is_not_built_upon(process: str, model: Path, source: Path, tmp_path: Path) -> None:
+    number = os.getpid() if process == "this one" else 99_999_999
+    left = tmp_path / f"campus.places.new-{number}"
+    backend = sdk.open_backend(model)
+    with sdk.Localizer(backend, left, create=True) as localizer:
+        localizer.build(sdk.open_source(source))
+    backend.close()
+    left.with_name(left.name + ".lock").touch()
+    main(["map", "build", str(model), str(source), str(tmp_path / "campus.places")], exit_when_done=False)
+    place_map = sdk.PlaceMap.open(tmp_path / "campus.places")
+    assert len(place_map) == 3
+    place_map.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "campus.places", "campus.places.index"}
+
+
+def test_being_stopped_by_a_service_manager_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "many", [f"{i:04d}.png" for i in range(400)])
+    before = contents(tmp_path)
+    process = start("map", "build", model, tmp_path / "many", tmp_path / "new.places")
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("new.places.new-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "Traceback" not in err
+    assert contents(tmp_path) == before
