@@ -61,6 +61,24 @@ class MapIndex:
         """Whether searches walk a graph (True) or scan every place (False)."""
         return self._index.has_graph
 
+    @property
+    def num_rows(self) -> int:
+        """Rows that the index holds: its places, and those removed or replaced since it was built."""
+        return len(self._index) + self._index.removed
+
+    def graph_recall(self, sample: int = 500) -> float:
+        """Share of an even sample of the map's places that a search by graph finds as an exact scan does.
+
+        A graph loses places where thousands of frames are identical, a covered lens say; 1 without a graph.
+        """
+        pairs = [pair for batch in self._map.stored() for pair in batch]
+        chosen = pairs[:: max(1, len(pairs) // sample)]
+        if not chosen or not self.has_graph:
+            return 1.0
+        descriptors = self._map.decode(chosen)
+        found, exact = (self._index.search(descriptors, 1, exact=exact)[1] for exact in (False, True))
+        return float(np.mean(found >= exact - 1e-6))
+
     def search(
         self, descriptors: npt.NDArray[np.float32], k: int, *, exact: bool = False
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -18,6 +18,8 @@ from .console import print_json, print_table, progress_bars
 
 __all__ = ["app"]
 
+LEAST_GRAPH_RECALL = 0.95
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 MapArgument = Annotated[Path, typer.Argument(help="The map, a .places file.", show_default=False)]
@@ -163,7 +165,15 @@ def verify(map_path: MapArgument, as_json: Json = False) -> None:
         if not findings:
             with progress_bars() as tell:
                 index = MapIndex(place_map, tell)
-            search = "graph" if index.has_graph else f"exact scan (a graph from {GRAPH_FROM:,} places on)"
+            search = f"exact scan (a graph from {GRAPH_FROM:,} places on)"
+            if index.has_graph:
+                recall = index.graph_recall()
+                search = f"graph, which finds {100 * recall:.1f} % of a sample of the map's own places"
+                if recall < LEAST_GRAPH_RECALL:
+                    findings = [
+                        f"the graph finds only {100 * recall:.1f} % of a sample of the map's own places, expected "
+                        f"{100 * LEAST_GRAPH_RECALL:g} %; remove identical frames (a covered lens, a parked robot)"
+                    ]
             notes = [f"{len(place_map):,} places read, all sound", f"index {index.origin}; search by {search}"]
             if not place_map.read_only:
                 index.save()

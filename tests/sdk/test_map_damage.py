@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -231,6 +232,27 @@ def test_a_medium_that_is_mounted_read_only(folder: Path, child, state: str) -> 
         reader.tell()
         assert reader.says() == "12"
         reader.end()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_hides_no_map(folder: Path) -> None:
+    if (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True).returncode
+        != 0
+    ):
+        pytest.skip("this user may not mount a medium")
+    try:
+        path = folder / "campus.places"
+        frames = make_frames(12)
+        localizer_with(path, frames).close()
+        with contextlib.suppress(OSError), (folder / "log").open("wb", buffering=0) as log:
+            while True:
+                log.write(bytes(4096))
+        with sdk.Localizer(FakeBackend(), path) as localizer:
+            assert_finds(localizer, {str(i): frame for i, frame in enumerate(frames)})
+            with pytest.raises(sdk.MapError, match="no room beside it"):
+                localizer.add(frames[0], sdk.Place())
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 

@@ -300,3 +300,64 @@ def test_the_map_is_the_truth_without_its_index(map_path: Path, frames: list[Fra
     assert connection.execute("SELECT count(*) FROM places").fetchone() == (12,)
     connection.close()
     assert opened(map_path, named(frames)) == "rebuilt: it had no index"
+
+
+def test_a_change_that_went_past_the_index_shows_at_the_next_look(map_path: Path, frames: list[Frame]) -> None:
+    localizer = localizer_with(map_path, frames[:5])
+    backend = FakeBackend()
+    moved = sdk.Localizer(backend, map_path).describe(frames[9])
+    place = localizer.map.all_places()[0]
+    add_many = localizer.map.add_many
+
+    def add_and_change(*arguments: object) -> object:
+        pairs = add_many(*arguments)  # type: ignore[arg-type]
+        localizer.map.update(place, moved)  # between the map's change and the index's
+        return pairs
+
+    localizer.map.add_many = add_and_change  # type: ignore[method-assign, assignment]
+    localizer.add(frames[5], sdk.Place("5", (5, 0)))
+    answer = localizer.query(frames[9])
+    assert answer.place is not None
+    assert answer.place.id == place.id
+    assert answer.matches[0].similarity > 0.99
+    localizer.close()
+
+
+def test_opening_reads_no_descriptor_when_the_index_is_there(map_path: Path, frames: list[Frame]) -> None:
+    localizer_with(map_path, frames[:5]).close()
+    with sqlite3.connect(map_path) as database:
+        database.execute("UPDATE places SET descriptor = zeroblob(length(descriptor))")
+    database.close()
+    assert opened(map_path, named(frames[:5])) == "read"
+    place_map = sdk.PlaceMap.open(map_path)
+    assert place_map.check() != [], "that they are gone is found by who reads them"
+    place_map.close()
+
+
+def test_an_index_does_not_grow_with_updates(
+    map_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdk.map_index.WORTH_SAVING", 10)
+    with localizer_with(map_path, frames[:5]) as localizer:
+        place = localizer.map.all_places()[2]
+        for i in range(60):
+            localizer.update(place, frames[5 + i % 2])
+        assert localizer.index.num_rows <= 2 * 10
+        assert localizer.query(frames[6]).matches[0].place.id == place.id
+
+
+def test_a_reader_without_the_graph_leaves_the_saved_one(
+    map_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdk.map_index.GRAPH_FROM", 3)
+    localizer_with(map_path, frames[:8]).close()
+    with sdk.Localizer(FakeBackend(), map_path) as writer:
+        assert writer.index.has_graph
+        reader = sdk.Localizer(FakeBackend(), map_path)
+        writer.remove(writer.map.all_places()[0].id or 0)
+        reader.query(frames[1])
+        assert not reader.index.has_graph  # built anew while somebody waited
+    reader.close()
+    with sdk.Localizer(FakeBackend(), map_path) as again:
+        assert again.index.origin == "read"
+        assert again.index.has_graph
