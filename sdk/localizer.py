@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ._core import l2_normalize
 from .backends import Backend, open_backend
 from .contract import ModelContract
-from .errors import ContractError, EngineError, FrameError, MapError
+from .errors import EngineError, FrameError, MapError
 from .localization import Geography, Localization, Match, Place, keep_apart
 from .map_index import MapIndex, Progress
 from .places import PlaceMap, to_id
@@ -92,12 +92,8 @@ class Localizer:
                         raise
             self.map = PlaceMap.open(map)
             on_failure.callback(self.map.close)
-            self._require_same_model()
-            if geography is not None and geography != self.map.geography:
-                raise MapError(
-                    f"{map}: its positions are {self.map.geography}, expected {geography} as asked for; leave "
-                    "geography out for a map that is there, or make another map"
-                )
+            self.map.require_model(self.contract)
+            self.map.require_geography(geography)
             self.index = MapIndex(self.map, progress)
             # The first inference of any runtime allocates; it should not be the robot's first frame.
             self._backend.infer(np.full((1, self.contract.height, self.contract.width, 3), 128, np.uint8))
@@ -232,11 +228,7 @@ class Localizer:
             FrameError: a frame cannot be read or described; the message names it.
             MapError: the source's positions are of another geography than the map's.
         """
-        if source.geography is not None and source.geography != self.map.geography:
-            raise MapError(
-                f"the source's positions are {source.geography}, expected {self.map.geography} as {self.map.path} "
-                "declares; build a map of its own for them"
-            )
+        self.map.require_geography(source.geography)
         total, done = len(source), 0
         places: list[Place] = []
         descriptors: list[npt.NDArray[np.float32]] = []
@@ -307,15 +299,6 @@ class Localizer:
         self.close()
 
     # ---------------------------------------------------------------- private
-
-    def _require_same_model(self) -> None:
-        mine, theirs = self.contract, self.map.contract
-        if mine.identity != theirs.identity:
-            raise ContractError(
-                f"{self.map.path}: was made with model {theirs.name!r} (identity {theirs.identity[:12]}), expected "
-                f"{mine.name!r} (identity {mine.identity[:12]}), whose descriptors cannot be compared with them; "
-                "build the map again with this model: `structvpr map build`"
-            )
 
     def _describe(self, frame: Any, colour: str | None, timings: dict[str, float]) -> npt.NDArray[np.float32]:
         if self._closed:

@@ -80,10 +80,10 @@ class MapIndex:
         return float(np.mean(found >= exact - 1e-6))
 
     def search(
-        self, descriptors: npt.NDArray[np.float32], k: int, *, exact: bool = False
+        self, descriptors: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """See `PlaceIndex.search`."""
-        return self._index.search(descriptors, k, exact=exact)
+        return self._index.search(descriptors, k)
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Follow `PlaceMap.add_many`, which returned `pairs`."""

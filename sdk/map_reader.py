@@ -205,6 +205,32 @@ class MapReader:
             )
         return findings
 
+    def require_model(self, contract: ModelContract) -> None:
+        """Refuse descriptors of another model.
+
+        Raises:
+            ContractError: the identities differ.
+        """
+        mine = self.contract
+        if mine.identity != contract.identity:
+            raise ContractError(
+                f"{self.path}: was made with model {mine.name!r} (identity {mine.identity[:12]}), expected "
+                f"{contract.name!r} (identity {contract.identity[:12]}), whose descriptors cannot be compared with "
+                "them; build the map again with this model: `structvpr map build`"
+            )
+
+    def require_geography(self, geography: Geography | None) -> None:
+        """Refuse positions of another kind; None has none.
+
+        Raises:
+            MapError: the kinds differ.
+        """
+        if geography is not None and geography != self.geography:
+            raise MapError(
+                f"the positions are {geography}, expected {self.geography} as {self.path} declares; make a map of its "
+                "own for them"
+            )
+
     def require_in_place(self) -> None:
         """Refuse to go on when another file, or none, has the map's name: what is written here would be lost."""
         try:
