@@ -254,7 +254,6 @@ IndexImage read_index_file(const std::string& path, std::size_t dim, const Finge
     check_header(path, header, file_bytes, dim, contract);
 
     IndexImage image;
-    image.contract = contract;
     std::memcpy(image.state.data(), header.state, image.state.size());
     image.rows.dim = dim;
     image.rows.ids.resize(header.rows);

@@ -52,8 +52,7 @@ struct GraphImage {
 struct IndexImage {
     Rows rows;
     GraphImage graph;
-    Fingerprint contract{};  ///< identity of the model that made the descriptors
-    Fingerprint state{};     ///< identity of the set of places that the index was derived from
+    Fingerprint state{};  ///< identity of the set of places that the index was derived from
 };
 
 /// Write an index to a temporary file beside `path`, flush it to the medium, and move it into place.

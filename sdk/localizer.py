@@ -140,23 +140,22 @@ class Localizer:
         descriptor = self._describe(frame, colour, timings)
         with _timed(timings, "search"):
             self._follow()
-            index = self.index
-            found = index.search(descriptor, min(k, max(1, len(index))))
+            found = self.index.search(descriptor, k)
         with _timed(timings, "lookup"):
             matches = self._matches(*found)
             if len(matches) < len(found[0]):  # a place was removed between search and look-up: once more
                 self._follow()
-                matches = self._matches(*index.search(descriptor, min(k, max(1, len(index)))))
+                matches = self._matches(*self.index.search(descriptor, k))
             wanted = k
             while apart_m is not None:
                 matches = keep_apart(matches, self.map.geography, apart_m)
-                if len(matches) >= k or wanted >= len(index):
+                if len(matches) >= k or wanted >= len(self.index):
                     break
                 # Neighbours crowd the front: look further back until there are k places, or no more.
                 wanted *= 4
-                matches = self._matches(*index.search(descriptor, min(wanted, max(1, len(index)))))
+                matches = self._matches(*self.index.search(descriptor, wanted))
         timings["total"] = (time.perf_counter() - started) * 1e3
-        reason = "uncalibrated" if len(index) else "empty map"
+        reason = "uncalibrated" if len(self.index) else "empty map"
         return Localization(tuple(matches[:k]), reason=reason, timings_ms=timings)
 
     def describe(self, frame: npt.NDArray[np.uint8], *, colour: str | None = None) -> npt.NDArray[np.float32]:

@@ -132,7 +132,7 @@ def create_file(path: Path, contract: ModelContract, geography: Geography, descr
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A name beside `path` to make a database under; nothing is there before and after."""
+    """A name beside `path` to make a file under; nothing is there before and after."""
     # A killed process may have had our number, and SQLite would play its journal back into our file.
     sweep(path, "new", mine=True)
     try:

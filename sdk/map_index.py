@@ -82,8 +82,8 @@ class MapIndex:
     def search(
         self, descriptors: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """See `PlaceIndex.search`."""
-        return self._index.search(descriptors, k)
+        """See `PlaceIndex.search`; k may be larger than any index."""
+        return self._index.search(descriptors, min(k, max(1, len(self._index))))
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Follow `PlaceMap.add_many`, which returned `pairs`."""

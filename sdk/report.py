@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy.typing as npt
 
 from .errors import MapError
 from .localization import Match
-from .map_file import move_into_place
+from .map_file import move_into_place, scratch
 
 __all__ = ["ReportRow", "thumbnail", "write_report"]
 
@@ -78,14 +76,12 @@ def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence
         f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1><dl>{lines}</dl>"
         f"<table><thead><tr><th>query<th>best match<th>similarity<th>verdict</thead><tbody>{body}</tbody></table>\n"
     )
-    temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
     try:
-        # A file name need not be Unicode; the page then shows a replacement character.
-        temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-        move_into_place(temporary, path)
+        with scratch(path) as temporary:
+            # A file name need not be Unicode; the page then shows a replacement character.
+            temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+            move_into_place(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise MapError(
             f"{path}: cannot be written ({error.strerror}), expected a file in a writable folder with room; name one"
         ) from None

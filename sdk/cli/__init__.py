@@ -40,8 +40,10 @@ class VerbsOnUse(TyperGroup):
         return [*super().list_commands(ctx), *sorted(self._elsewhere())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if own := super().get_command(ctx, cmd_name):
+            return own  # without a look at every package that is installed
         point = self._elsewhere().get(cmd_name)
-        return get_command(point.load()) if point else super().get_command(ctx, cmd_name)
+        return get_command(point.load()) if point else None
 
 
 app = typer.Typer(
