@@ -11,9 +11,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # the CPU, 200 MB; without it, on x86-64, the one for CUDA, several GB. The demo needs neither.
 TORCH ?= torch==2.13.0
 
-SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp) CMakeLists.txt pyproject.toml
+SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test check-machine lint ci-sanitize ci-arm ci-rtx ci clean
+.PHONY: demo test check-machine lint ci-sanitize ci-threads ci-arm ci-rtx ci clean
 
 demo: $(VENV)/installed
 	$(BIN)/structvpr demo demo
@@ -26,11 +26,15 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp tests/kernel/*.cpp
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp csrc/*.inl tests/kernel/*.cpp
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernel/run_sanitized.sh
+
+# Changes and searches of one index at the same time, under the thread sanitizer.
+ci-threads:
+	sh tests/kernel/run_threads.sh
 
 # The kernel on aarch64 under emulation gives the same bits as here.
 ci-arm:
@@ -43,6 +47,7 @@ ci-rtx: $(VENV)/installed-dev
 
 ci: test
 	$(MAKE) --no-print-directory ci-sanitize
+	$(MAKE) --no-print-directory ci-threads
 	$(MAKE) --no-print-directory ci-arm
 	$(MAKE) --no-print-directory ci-rtx
 

@@ -7,8 +7,11 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
+#include "cursor.hpp"
 #include "index_file.hpp"
+#include "kernels.hpp"
 #include "normalize.hpp"
 #include "place_index.hpp"
 
@@ -101,54 +104,139 @@ std::size_t at_least_one(py::ssize_t value, const char* what) {
     return static_cast<std::size_t>(value);
 }
 
-py::tuple search(const vpr::PlaceIndex& index, const py::object& queries, py::ssize_t k, bool exact, py::ssize_t ef) {
-    const RowsView view(queries, "queries", index.dim());
-    const std::size_t wanted = at_least_one(k, "k");
-    const std::size_t effort = at_least_one(ef, "ef");
-    const float* from = view.array.data();
-    vpr::SearchResult found;
-    {
-        const py::gil_scoped_release release;
-        found = index.search(from, view.count, wanted, exact, effort);
+constexpr const char* kMethods[] = {"", "scan", "sketch", "graph"};    // by vpr::Method
+constexpr const char* kPrecisions[] = {"float16", "float32", "int8"};  // by vpr::Precision
+
+template <std::size_t N>
+std::size_t position_of(const std::string& name, const char* const (&names)[N], const char* what) {
+    std::string expected;
+    for (std::size_t i = 0; i < N; ++i) {
+        if (name == names[i]) return i;
+        expected += std::string(i == 0 ? "'" : ", '") + names[i] + "'";
     }
-    Ids ids(view.shape(found.k));
-    FloatRows similarities(view.shape(found.k));
+    throw py::value_error(std::string(what) + " is '" + name + "', expected one of " + expected);
+}
+
+vpr::SearchOptions to_options(py::ssize_t k, bool exact, py::ssize_t ef, const std::string& method) {
+    vpr::SearchOptions options;
+    options.k = at_least_one(k, "k");
+    options.ef = at_least_one(ef, "ef");
+    options.method = static_cast<vpr::Method>(position_of(method, kMethods, "method"));
+    if (!exact) return options;
+    if (options.method != vpr::Method::choose && options.method != vpr::Method::scan) {
+        throw py::value_error("method is '" + method + "' and exact is True, expected 'scan', the one that is exact");
+    }
+    options.method = vpr::Method::scan;
+    return options;
+}
+
+py::tuple to_arrays(const vpr::SearchResult& found, const RowsView& queries) {
+    Ids ids(queries.shape(found.k));
+    FloatRows similarities(queries.shape(found.k));
     std::copy(found.ids.begin(), found.ids.end(), ids.mutable_data());
     std::copy(found.similarities.begin(), found.similarities.end(), similarities.mutable_data());
     return py::make_tuple(ids, similarities);
 }
 
-bool build_graph(vpr::PlaceIndex& index, py::ssize_t m, py::ssize_t ef_construction, const py::object& progress) {
+vpr::SearchResult search(const vpr::PlaceIndex& index, const RowsView& queries, const vpr::SearchOptions& options) {
+    const float* const from = queries.array.data();
+    const py::gil_scoped_release release;
+    return index.search(from, queries.count, options);
+}
+
+void require_one(const RowsView& query) {
+    if (query.count != 1) {
+        throw py::value_error("query has " + std::to_string(query.count) + " rows, expected one");
+    }
+}
+
+py::dict to_dict(const vpr::SearchResult& found) {
+    py::dict result;
+    result["method"] = kMethods[static_cast<std::size_t>(found.method)];
+    result["compared"] = found.effort.compared;
+    result["scored"] = found.effort.scored;
+    return result;
+}
+
+constexpr std::pair<const char*, double vpr::Costs::*> kCosts[] = {{"scan_byte", &vpr::Costs::scan_byte},
+                                                                   {"sketch_byte", &vpr::Costs::sketch_byte},
+                                                                   {"gather_line", &vpr::Costs::gather_line}};
+
+vpr::Costs to_costs(const py::object& from) {
+    vpr::Costs costs;
+    for (const auto& [name, member] : kCosts) {
+        const double value = py::cast<double>(from[name]);
+        if (!(value > 0 && value < 1e9)) {
+            throw py::value_error("costs['" + std::string(name) + "'] is " + std::to_string(value) +
+                                  ", expected nanoseconds above 0; measure them anew");
+        }
+        costs.*member = value;
+    }
+    return costs;
+}
+
+void build_graph(vpr::PlaceIndex& index, py::ssize_t m, py::ssize_t ef_construction, const py::object& progress) {
     const std::size_t links = at_least_one(m, "m");
     const std::size_t candidates = at_least_one(ef_construction, "ef_construction");
     const bool told = !progress.is_none();
-    const vpr::Progress tell = [&progress, told](std::size_t done, std::size_t total) {
+    std::size_t next = 0;
+    const vpr::Progress tell = [&](std::size_t done, std::size_t total) {
+        if (done < next && done < total) return true;
+        next = done + 256;
         const py::gil_scoped_acquire acquire;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();  // Ctrl-C ends a long build
         if (told) progress(done, total);
         return true;
     };
     const py::gil_scoped_release release;
-    return index.build_graph(links, candidates, tell);
+    index.build_graph(links, candidates, tell);
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_core, module) {
+    // Whatever may wait for another thread, be it only for its lock.
+    constexpr py::call_guard<py::gil_scoped_release> kWithoutGil;
     module.doc() = "The C++ kernel: descriptor normalisation and search. Signatures are in _core.pyi.";
     module.attr("INDEX_FILE_VERSION") = vpr::kIndexFileVersion;
     py::register_exception<vpr::IndexFileError>(module, "IndexFileError", PyExc_RuntimeError);
 
     module.def("l2_normalize", &l2_normalize, py::arg("rows"));
 
+    module.def("instruction_sets", [] {
+        py::list names;
+        for (const vpr::Kernels* set : vpr::available_kernels()) names.append(set->name);
+        return names;
+    });
+
+    module.def("measure_costs", [] {
+        vpr::Costs costs;
+        {
+            const py::gil_scoped_release release;
+            costs = vpr::Costs::measure(vpr::best_kernels());
+        }
+        py::dict result;
+        for (const auto& [name, member] : kCosts) result[name] = costs.*member;
+        return result;
+    });
+
     py::class_<vpr::PlaceIndex>(module, "PlaceIndex")
-        .def(py::init([](py::ssize_t dim) { return std::make_unique<vpr::PlaceIndex>(at_least_one(dim, "dim")); }),
-             py::arg("dim"))
-        .def("__len__", &vpr::PlaceIndex::size)
+        .def(py::init([](py::ssize_t dim, const std::string& precision, const std::string& instruction_set) {
+                 return std::make_unique<vpr::PlaceIndex>(
+                     at_least_one(dim, "dim"),
+                     static_cast<vpr::Precision>(position_of(precision, kPrecisions, "precision")),
+                     vpr::kernels_named(instruction_set));
+             }),
+             py::arg("dim"), py::kw_only(), py::arg("precision") = "float16", py::arg("instruction_set") = "")
+        .def("__len__", &vpr::PlaceIndex::size, kWithoutGil)
+        .def_property_readonly(
+            "precision",
+            [](const vpr::PlaceIndex& index) { return kPrecisions[static_cast<std::size_t>(index.precision())]; })
+        .def_property_readonly("instruction_set", [](const vpr::PlaceIndex& index) { return index.kernels().name; })
         .def_property_readonly("dim", &vpr::PlaceIndex::dim)
-        .def_property_readonly("removed", &vpr::PlaceIndex::removed)
-        .def_property_readonly("last_id", &vpr::PlaceIndex::last_id)
-        .def_property_readonly("has_graph", &vpr::PlaceIndex::has_graph)
+        .def_property_readonly("removed", py::cpp_function(&vpr::PlaceIndex::removed, kWithoutGil))
+        .def_property_readonly("last_id", py::cpp_function(&vpr::PlaceIndex::last_id, kWithoutGil))
+        .def_property_readonly("has_graph", py::cpp_function(&vpr::PlaceIndex::has_graph, kWithoutGil))
         .def(
             "add",
             [](vpr::PlaceIndex& index, const py::object& ids, const py::object& descriptors) {
@@ -168,8 +256,37 @@ PYBIND11_MODULE(_core, module) {
             py::arg("ids"))
         .def("build_graph", &build_graph, py::arg("m") = 16, py::arg("ef_construction") = 200,
              py::arg("progress") = py::none())
-        .def("search", &search, py::arg("queries"), py::arg("k"), py::kw_only(), py::arg("exact") = false,
-             py::arg("ef") = 64)
+        .def(
+            "search",
+            [](const vpr::PlaceIndex& index, const py::object& queries, py::ssize_t k, bool exact, py::ssize_t ef,
+               const std::string& method) {
+                const RowsView view(queries, "queries", index.dim());
+                return to_arrays(search(index, view, to_options(k, exact, ef, method)), view);
+            },
+            py::arg("queries"), py::arg("k"), py::kw_only(), py::arg("exact") = false, py::arg("ef") = 64,
+            py::arg("method") = "")
+        .def(
+            "explain",
+            [](const vpr::PlaceIndex& index, const py::object& query, py::ssize_t k, bool exact, py::ssize_t ef,
+               const std::string& method) {
+                const RowsView view(query, "query", index.dim());
+                require_one(view);
+                return to_dict(search(index, view, to_options(k, exact, ef, method)));
+            },
+            py::arg("query"), py::arg("k"), py::kw_only(), py::arg("exact") = false, py::arg("ef") = 64,
+            py::arg("method") = "")
+        .def(
+            "cursor", [](const vpr::PlaceIndex& index) { return std::make_unique<vpr::Cursor>(index); },
+            py::keep_alive<0, 1>())
+        .def(
+            "set_costs",
+            [](vpr::PlaceIndex& index, const py::object& costs) {
+                const vpr::Costs measured = to_costs(costs);
+                const py::gil_scoped_release release;
+                index.set_costs(measured);
+            },
+            py::arg("costs"))
+        .def("verify", &vpr::PlaceIndex::verify, kWithoutGil)
         .def(
             "save",
             [](const vpr::PlaceIndex& index, const std::string& path, const py::bytes& contract,
@@ -182,17 +299,40 @@ PYBIND11_MODULE(_core, module) {
             py::arg("path"), py::kw_only(), py::arg("contract"), py::arg("state"))
         .def_static(
             "load",
-            [](const std::string& path, py::ssize_t dim, const py::bytes& contract) {
+            [](const std::string& path, py::ssize_t dim, const py::bytes& contract,
+               const std::string& instruction_set) {
                 const std::size_t expected_dim = at_least_one(dim, "dim");
                 const vpr::Fingerprint contract_id = to_fingerprint(contract, "contract");
+                const vpr::Kernels& kernels = vpr::kernels_named(instruction_set);
                 vpr::Fingerprint state{};
                 std::unique_ptr<vpr::PlaceIndex> index;
                 {
                     const py::gil_scoped_release release;
-                    index = vpr::PlaceIndex::load(path, expected_dim, contract_id, &state);
+                    index = vpr::PlaceIndex::load(path, expected_dim, contract_id, kernels, &state);
                 }
                 return py::make_tuple(std::move(index),
                                       py::bytes(reinterpret_cast<const char*>(state.data()), state.size()));
             },
-            py::arg("path"), py::kw_only(), py::arg("dim"), py::arg("contract"));
+            py::arg("path"), py::kw_only(), py::arg("dim"), py::arg("contract"), py::arg("instruction_set") = "");
+
+    py::class_<vpr::Cursor>(module, "Cursor")
+        .def(
+            "search",
+            [](vpr::Cursor& cursor, const py::object& query, py::ssize_t k, bool exact, py::ssize_t ef,
+               const std::string& method) {
+                const RowsView view(query, "query", cursor.index().dim());
+                require_one(view);
+                const vpr::SearchOptions options = to_options(k, exact, ef, method);
+                const float* const from = view.array.data();
+                vpr::SearchResult found;
+                {
+                    const py::gil_scoped_release release;
+                    found = cursor.search(from, options);
+                }
+                return to_arrays(found, view);
+            },
+            py::arg("query"), py::arg("k"), py::kw_only(), py::arg("exact") = false, py::arg("ef") = 64,
+            py::arg("method") = "")
+        .def("reset", &vpr::Cursor::reset, kWithoutGil)
+        .def_property_readonly("followed", py::cpp_function(&vpr::Cursor::followed, kWithoutGil));
 }

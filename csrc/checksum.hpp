@@ -5,9 +5,15 @@
 
 namespace vpr {
 
-/// CRC-32C (Castagnoli) of a byte range, or of one more piece of it: crc32c(b, crc32c(a)) is that of a then b.
+/// CRC-32C (Castagnoli) of a byte range.
 ///
 /// Source: RFC 3720, appendix B.4 (polynomial 0x1EDC6F41, reflected; "123456789" gives 0xE3069283).
-std::uint32_t crc32c(const void* bytes, std::size_t size, std::uint32_t before = 0) noexcept;
+std::uint32_t crc32c(const void* bytes, std::size_t size) noexcept;
+
+/// The checksum of a block: the CRC-32C of the four CRC-32Cs, little-endian, of its quarters. A processor works on
+/// the four at once, and is done three times sooner than with one of the whole.
+///
+/// @param size  a multiple of 4.
+std::uint32_t block_checksum(const void* bytes, std::size_t size) noexcept;
 
 }  // namespace vpr

@@ -1,295 +1,211 @@
 #include "index_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
-#include <cerrno>
+#include <algorithm>
 #include <cstring>
-#include <sstream>
-#include <type_traits>
+#include <unordered_set>
+#include <vector>
 
 #include "checksum.hpp"
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the index file is little-endian, and this reader does not swap bytes"
-#endif
+#include "index_layout.hpp"
 
 namespace vpr {
 namespace {
 
-constexpr char kMagic[8] = {'V', 'P', 'R', 'I', 'N', 'D', 'E', 'X'};
-constexpr std::size_t kSections = 6;
-constexpr std::uint32_t kNoRow = 0xFFFFFFFF;  // entry of a graph without rows
-
-struct Header {
-    char magic[8];
-    std::uint32_t version;
-    std::uint32_t dim;
-    std::uint64_t rows;
-    std::uint64_t file_bytes;
-    std::uint8_t contract[32];
-    std::uint8_t state[32];
-    std::uint32_t m;
-    std::uint32_t ef_construction;
-    std::int32_t max_level;
-    std::uint32_t entry_row;
-    std::uint64_t upper_words;
-    std::uint32_t section_crc[kSections];
-    std::uint8_t zeros[44];
-    std::uint32_t header_crc;
-};
-static_assert(sizeof(Header) == 192 && std::is_trivially_copyable_v<Header>);
-constexpr std::size_t kHeaderCrcOffset = sizeof(Header) - sizeof(std::uint32_t);
+constexpr std::size_t kBytesToVersion = 12;
 
 [[noreturn]] void fail(const std::string& path, const std::string& what) { throw IndexFileError(path + ": " + what); }
 
-[[noreturn]] void fail_errno(const std::string& path, const char* what) {
-    fail(path, std::string(what) + ": " + std::strerror(errno));
+void check_version(const std::string& path, const IndexHeader& header) {
+    if (std::memcmp(header.magic, kIndexMagic, sizeof(kIndexMagic)) != 0) fail(path, "is not an index file");
+    if (header.version != kIndexFileVersion) {
+        fail(path, "has version " + std::to_string(header.version) + ", this structvpr reads version " +
+                       std::to_string(kIndexFileVersion));
+    }
 }
 
-/// A file descriptor that is closed whatever happens.
-class File {
-   public:
-    File(std::string path, int flags, mode_t mode = 0)
-        : path_(std::move(path)), descriptor_(::open(path_.c_str(), flags | O_CLOEXEC, mode)) {
-        if (descriptor_ < 0) fail_errno(path_, "cannot be opened");
-    }
-    ~File() {
-        if (descriptor_ >= 0) ::close(descriptor_);
-    }
-    File(const File&) = delete;
-    File& operator=(const File&) = delete;
-
-    void write(const void* bytes, std::size_t size) {
-        const auto* next = static_cast<const char*>(bytes);
-        while (size > 0) {
-            const ssize_t written = ::write(descriptor_, next, size);
-            if (written < 0 && errno == EINTR) continue;
-            if (written <= 0) fail_errno(path_, "cannot be written");
-            next += written;
-            size -= static_cast<std::size_t>(written);
-        }
-    }
-
-    void read(void* bytes, std::size_t size) {
-        auto* next = static_cast<char*>(bytes);
-        while (size > 0) {
-            const ssize_t got = ::read(descriptor_, next, size);
-            if (got < 0 && errno == EINTR) continue;
-            if (got < 0) fail_errno(path_, "cannot be read");
-            if (got == 0) fail(path_, "ends before all that its header announces");
-            next += got;
-            size -= static_cast<std::size_t>(got);
-        }
-    }
-
-    void sync() {
-        if (::fsync(descriptor_) != 0) fail_errno(path_, "cannot be flushed to the medium");
-    }
-
-    void close() {
-        const int descriptor = descriptor_;
-        descriptor_ = -1;
-        if (::close(descriptor) != 0) fail_errno(path_, "cannot be closed");
-    }
-
-    std::uint64_t size() const {
-        struct stat status{};
-        if (::fstat(descriptor_, &status) != 0) fail_errno(path_, "cannot be examined");
-        return static_cast<std::uint64_t>(status.st_size);
-    }
-
-   private:
-    std::string path_;
-    int descriptor_;
-};
-
-template <class T>
-std::size_t bytes_of(const std::vector<T>& values) {
-    return values.size() * sizeof(T);
-}
-
-template <class T>
-std::uint32_t crc_of(const std::vector<T>& values) {
-    return crc32c(values.data(), bytes_of(values));
-}
-
-std::uint64_t expected_bytes(const Header& header) {
-    const std::uint64_t per_row =
-        sizeof(std::int64_t) + sizeof(std::uint8_t) + std::uint64_t{header.dim} * sizeof(float);
-    std::uint64_t total = sizeof(Header) + header.rows * per_row;
-    if (header.m > 0) {
-        const std::uint64_t links = (2 * std::uint64_t{header.m} + 1) * sizeof(std::uint32_t);
-        total += header.rows * (sizeof(std::uint8_t) + links) + header.upper_words * sizeof(std::uint32_t);
-    }
-    return total;
-}
-
-void check_header(const std::string& path, const Header& header, std::uint64_t file_bytes, std::size_t dim,
+void check_header(const std::string& path, const IndexHeader& header, std::uint64_t file_bytes, std::size_t dim,
                   const Fingerprint& contract) {
-    std::ostringstream what;
-    if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) fail(path, "is not an index file");
-    if (header.version == 0 || header.version > kIndexFileVersion) {
-        what << "has version " << header.version << ", this structvpr reads up to " << kIndexFileVersion;
-        fail(path, what.str());
-    }
-    if (crc32c(&header, kHeaderCrcOffset) != header.header_crc) fail(path, "has a damaged header");
+    if (crc32c(&header, kIndexHeaderCrcOffset) != header.header_crc) fail(path, "has a damaged header");
     if (header.dim != dim) {
-        what << "holds descriptors of " << header.dim << " dimensions, expected " << dim;
-        fail(path, what.str());
+        fail(path,
+             "holds descriptors of " + std::to_string(header.dim) + " dimensions, expected " + std::to_string(dim));
     }
     if (std::memcmp(header.contract, contract.data(), contract.size()) != 0) fail(path, "was made with another model");
+    if (header.metric != 0 || header.precision > static_cast<std::uint32_t>(Precision::int8)) {
+        fail(path, "has metric " + std::to_string(header.metric) + " and precision " +
+                       std::to_string(header.precision) + ", expected 0 and 0 to 2");
+    }
     // Bounds before products: no crafted count may overflow, or make us allocate what the file cannot hold.
-    if (header.rows > file_bytes || header.upper_words > file_bytes || header.m > 128 ||
-        header.file_bytes != file_bytes || expected_bytes(header) != file_bytes) {
-        what << "has " << file_bytes << " bytes, expected " << expected_bytes(header) << " for its " << header.rows
-             << " rows";
-        fail(path, what.str());
+    if (header.m == 1 || header.m > 128 || (header.m == 0) != (header.ef_construction == 0) ||
+        (header.m > 0 && (header.ef_construction < header.m || header.ef_construction > 4096))) {
+        fail(path, "has a graph with m " + std::to_string(header.m) + " and ef_construction " +
+                       std::to_string(header.ef_construction) + ", expected 2 to 128 and m to 4096, or 0 and 0");
+    }
+    const bool absurd = header.rows > Rows::kLargest || header.rows > file_bytes || header.dim == 0 || dim > 65536 ||
+                        (header.m == 0 && (header.upper_nodes | header.upper_lists | header.twins) != 0);
+    const std::uint64_t expected = absurd ? 0 : IndexPlaces(header).end;
+    if (header.file_bytes != file_bytes || expected != file_bytes) {
+        fail(path, "has " + std::to_string(file_bytes) + " bytes, expected " +
+                       (absurd ? "a possible number" : std::to_string(expected)) + " for its " +
+                       std::to_string(header.rows) + " rows");
     }
 }
 
-/// Lists of links are safe to follow: lengths within their lists, rows that exist and reach the list's level.
-void check_graph(const std::string& path, const GraphImage& graph) {
-    const std::size_t rows = graph.levels.size();
-    const auto check_list = [&](const std::uint32_t* list, std::size_t capacity, std::size_t level) {
-        if (list[0] > capacity) fail(path, "has a list of links that is longer than its room");
-        for (std::size_t i = 1; i <= list[0]; ++i) {
-            if (list[i] >= rows || graph.levels[list[i]] < level) fail(path, "has a link to a row that is not there");
+/// Whether all links are below a limit or none at all. One comparison for both: kNone + 1 is 0.
+bool links_exist(const std::uint32_t* links, std::size_t count, std::uint32_t limit) {
+    std::uint32_t largest = 0;
+    for (std::size_t i = 0; i < count; ++i) largest = std::max(largest, links[i] + 1);
+    return largest <= limit;
+}
+
+void check_graph(const std::string& path, const IndexHeader& header, const Graph& graph) {
+    const auto rows = static_cast<std::uint32_t>(graph.rows);
+    const auto nodes = static_cast<std::uint32_t>(graph.upper.size());
+    const bool links_ok = rows == 0 || links_exist(graph.links_of(0), rows * graph.link_words(), rows);
+    if (!links_ok) fail(path, "has a link to a row that is not there");
+    std::uint64_t lists = 0;
+    std::uint32_t top = 0;
+    std::unordered_set<std::uint32_t> upper_rows;
+    for (const Graph::UpperNode& node : graph.upper) {
+        if (!upper_rows.insert(node.row).second || node.row >= rows || node.levels == 0 || node.first_list != lists) {
+            fail(path, "has an upper node that is not a row's, or not where it belongs");
         }
-    };
-    if (graph.m < 2 || graph.ef_construction < graph.m || graph.ef_construction > 4096) {
-        fail(path, "has a graph with m " + std::to_string(graph.m) + " and ef_construction " +
-                       std::to_string(graph.ef_construction) + ", expected 2 to 128 and m to 4096");
+        lists += node.levels;
+        top = std::max(top, node.levels);
     }
-    if (rows == 0 && graph.entry_row == kNoRow && graph.max_level == -1 && graph.upper_links.empty()) return;
-    if (graph.entry_row >= rows || graph.max_level < 0 ||
-        graph.levels[graph.entry_row] != static_cast<std::size_t>(graph.max_level)) {
-        fail(path, "has a graph without a valid entry");
-    }
-    std::size_t upper_lists = 0;
-    for (const std::uint8_t level : graph.levels) {
-        if (level > graph.max_level) fail(path, "has a row above the top of its graph");
-        upper_lists += level;
-    }
-    if (upper_lists * graph.upper_stride() != graph.upper_links.size()) fail(path, "has a graph of the wrong size");
-    const std::uint32_t* upper = graph.upper_links.data();
-    for (std::size_t row = 0; row < rows; ++row) {
-        check_list(graph.level0_links.data() + row * graph.level0_stride(), graph.level0_stride() - 1, 0);
-        for (std::size_t level = 1; level <= graph.levels[row]; ++level, upper += graph.upper_stride()) {
-            check_list(upper, graph.upper_stride() - 1, level);
+    if (lists != header.upper_lists) fail(path, "has a graph of the wrong size");
+    for (const Graph::UpperNode& node : graph.upper) {
+        for (std::uint32_t level = 1; level <= node.levels; ++level) {
+            const std::uint32_t* links = graph.upper_links.data() + (node.first_list + level - 1) * graph.m;
+            for (std::size_t i = 0; i < graph.m; ++i) {
+                if (links[i] != Graph::kNone && (links[i] >= nodes || graph.upper[links[i]].levels < level)) {
+                    fail(path, "has a link to a row that is not on its level");
+                }
+            }
         }
+    }
+    const bool entry_ok = nodes > 0 ? graph.entry < nodes && graph.upper[graph.entry].levels == top
+                                    : (rows > 0 ? graph.entry < rows : graph.entry == Graph::kNone);
+    if (!entry_ok) fail(path, "has a graph without a valid entry");
+}
+
+/// A twin is a row that is not linked, and is found through one that is.
+void check_twin(const std::string& path, const Graph& graph, const std::unordered_set<std::uint32_t>& twins,
+                const TwinRecord& record) {
+    if (record[0] >= graph.rows || record[1] >= graph.rows) fail(path, "has a twin that is not a row");
+    if (record[0] == record[1] || *graph.links_of(record[1]) != Graph::kNone || twins.count(record[1]) != 0) {
+        fail(path, "has a twin that is linked, or is one twice");
     }
 }
 
-std::string folder_of(const std::string& path) {
-    const std::size_t slash = path.rfind('/');
-    if (slash == std::string::npos) return ".";
-    return slash == 0 ? "/" : path.substr(0, slash);
+std::unique_ptr<Graph> open_graph(const std::string& path, const IndexHeader& header, const IndexPlaces& places,
+                                  std::uint8_t* data) {
+    auto graph = std::make_unique<Graph>(header.m, header.ef_construction);
+    graph->rows = header.rows;
+    graph->entry = header.entry;
+    graph->links.adopt(data + places.start[1], header.rows);
+    graph->upper.reserve(header.upper_nodes);
+    for (std::uint32_t i = 0; i < header.upper_nodes; ++i) {
+        UpperRecord record;
+        std::memcpy(&record, data + places.start[2] + i * sizeof(record), sizeof(record));
+        graph->upper.push_back({record[0], record[1], record[2]});
+    }
+    graph->upper_links.resize(std::size_t{header.upper_lists} * header.m);
+    if (header.upper_lists > 0) std::memcpy(graph->upper_links.data(), data + places.start[3], places.bytes[3]);
+    check_graph(path, header, *graph);
+    std::unordered_set<std::uint32_t> twins;
+    for (std::uint32_t i = 0; i < header.twins; ++i) {
+        TwinRecord record;
+        std::memcpy(&record, data + places.start[4] + i * sizeof(record), sizeof(record));
+        check_twin(path, *graph, twins, record);
+        twins.insert(record[1]);
+        graph->twins[record[0]].push_back(record[1]);
+    }
+    for (const auto& [row, others] : graph->twins) {
+        if (twins.count(row) != 0) fail(path, "has a twin of a row that is a twin itself");
+    }
+    return graph;
+}
+
+/// What every code is taken from: finite, and of sizes that unit vectors can have.
+void check_centre(const std::string& path, const Centre& centre, float farthest) {
+    double squared = 0;
+    for (const float value : centre.middle) squared += static_cast<double>(value) * value;
+    const bool possible = squared <= 1.1 && centre.spread >= Centre::kLeastSpread && centre.spread <= 1 &&
+                          farthest >= 0 && farthest <= 2.1;
+    if (!possible) fail(path, "has a middle of its descriptors that unit vectors cannot have");
+}
+
+/// Ids name places: none is negative, none is there twice.
+void check_ids(const std::string& path, const Rows& rows) {
+    std::int64_t last = -1;
+    bool rising = true;
+    for (std::size_t row = 0; row < rows.count; ++row) {
+        rising = rising && rows.id(row) > last;
+        last = rows.id(row);
+    }
+    if (rising) return;
+    std::vector<std::int64_t> ids;
+    for (std::size_t row = 0; row < rows.count; ++row) {
+        if (!rows.is_removed(row)) ids.push_back(rows.id(row));
+    }
+    std::sort(ids.begin(), ids.end());
+    const auto twice = std::adjacent_find(ids.begin(), ids.end());
+    if (twice != ids.end() || (!ids.empty() && ids.front() < 0)) {
+        const std::int64_t id = twice != ids.end() ? *twice : ids.front();
+        fail(path, "holds place id " + std::to_string(id) + " twice or negative");
+    }
 }
 
 }  // namespace
 
-void write_index_file(const std::string& path, const Rows& rows, const GraphImage& graph, const Fingerprint& contract,
-                      const Fingerprint& state) {
-    Header header{};
-    std::memcpy(header.magic, kMagic, sizeof(kMagic));
-    header.version = kIndexFileVersion;
-    header.dim = static_cast<std::uint32_t>(rows.dim);
-    header.rows = rows.size();
-    std::memcpy(header.contract, contract.data(), contract.size());
-    std::memcpy(header.state, state.data(), state.size());
-    header.m = graph.m;
-    header.ef_construction = graph.ef_construction;
-    header.max_level = graph.max_level;
-    header.entry_row = graph.entry_row;
-    header.upper_words = graph.upper_links.size();
-    header.file_bytes = expected_bytes(header);
-
-    const auto for_each_block = [&rows](const auto& visit) {
-        for (std::size_t block = 0; block * Rows::kBlockRows < rows.size(); ++block) {
-            visit(rows.blocks[block].get(), Rows::rows_in_block(block, rows.size()) * rows.dim * sizeof(float));
-        }
-    };
-    header.section_crc[0] = crc_of(rows.ids);
-    header.section_crc[1] = crc_of(rows.removed);
-    for_each_block([&](const float* values, std::size_t size) {
-        header.section_crc[2] = crc32c(values, size, header.section_crc[2]);
-    });
-    header.section_crc[3] = crc_of(graph.levels);
-    header.section_crc[4] = crc_of(graph.level0_links);
-    header.section_crc[5] = crc_of(graph.upper_links);
-    header.header_crc = crc32c(&header, kHeaderCrcOffset);
-
-    // The process id keeps two processes that derive the same index out of each other's way.
-    const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
-    try {
-        File file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-        file.write(&header, sizeof(header));
-        file.write(rows.ids.data(), bytes_of(rows.ids));
-        file.write(rows.removed.data(), bytes_of(rows.removed));
-        for_each_block([&](const float* values, std::size_t size) { file.write(values, size); });
-        file.write(graph.levels.data(), bytes_of(graph.levels));
-        file.write(graph.level0_links.data(), bytes_of(graph.level0_links));
-        file.write(graph.upper_links.data(), bytes_of(graph.upper_links));
-        file.sync();
-        file.close();
-        if (::rename(temporary.c_str(), path.c_str()) != 0) fail_errno(path, "cannot be replaced");
-    } catch (const IndexFileError&) {
-        ::unlink(temporary.c_str());
-        throw;
+OpenedIndex open_index_file(const std::string& path, std::size_t dim, const Fingerprint& contract) {
+    auto file = std::make_unique<MappedFile>(path, kBytesToVersion);
+    IndexHeader header{};
+    std::memcpy(&header, file->data(), std::min(sizeof(header), file->size()));
+    check_version(path, header);
+    if (file->size() < sizeof(header)) {
+        fail(path,
+             "has " + std::to_string(file->size()) + " bytes, expected at least " + std::to_string(sizeof(header)));
     }
-    // Without this a power cut can bring back the old name. The new file is in place all the same.
-    File(folder_of(path), O_RDONLY | O_DIRECTORY).sync();
-}
-
-IndexImage read_index_file(const std::string& path, std::size_t dim, const Fingerprint& contract) {
-    File file(path, O_RDONLY);
-    const std::uint64_t file_bytes = file.size();
-    if (file_bytes < sizeof(Header)) {
-        fail(path, "has " + std::to_string(file_bytes) + " bytes, expected at least " + std::to_string(sizeof(Header)));
+    check_header(path, header, file->size(), dim, contract);
+    const IndexPlaces places(header);
+    const auto* const checksums = reinterpret_cast<const std::uint32_t*>(file->data() + sizeof(IndexHeader));
+    if (crc32c(checksums, places.first_block - sizeof(IndexHeader)) != header.checksums_crc) {
+        fail(path, "has damaged checksums");
     }
-    Header header;
-    file.read(&header, sizeof(header));
-    check_header(path, header, file_bytes, dim, contract);
+    file->expect(places.first_block, checksums);
+    const std::uint64_t opened = places.start[IndexPlaces::kSectionsOpened] - places.first_block;
+#if defined(MADV_POPULATE_READ)
+    ::madvise(file->data(), places.start[IndexPlaces::kSectionsOpened],
+              MADV_POPULATE_READ);  // a wish: one fault for all pages
+#endif
+    if (opened > 0) file->need(file->data() + places.first_block, opened);
 
-    IndexImage image;
-    std::memcpy(image.state.data(), header.state, image.state.size());
-    image.rows.dim = dim;
-    image.rows.ids.resize(header.rows);
-    image.rows.removed.resize(header.rows);
-    image.graph.m = header.m;
-    image.graph.ef_construction = header.ef_construction;
-    image.graph.max_level = header.max_level;
-    image.graph.entry_row = header.entry_row;
-    if (header.m > 0) {
-        image.graph.levels.resize(header.rows);
-        image.graph.level0_links.resize(header.rows * image.graph.level0_stride());
-        image.graph.upper_links.resize(header.upper_words);
+    OpenedIndex index{nullptr, Rows(places.layout), Centre::origin(dim), nullptr, {}};
+    index.rows.count = header.rows;
+    index.rows.farthest = header.farthest;
+    index.centre.spread = header.spread;
+    std::memcpy(index.centre.middle.data(), file->data() + places.start[0], places.bytes[0]);
+    check_centre(path, index.centre, header.farthest);
+    std::size_t section = IndexPlaces::kFirstColumn;
+    for (const auto& [column, records] : index.rows.columns()) {
+        if (column->record_bytes() > 0) column->adopt(file->data() + places.start[section], records);
+        ++section;
     }
-
-    const auto check_section = [&](std::size_t section, std::uint32_t crc) {
-        if (crc != header.section_crc[section]) fail(path, "is damaged in section " + std::to_string(section + 1));
-    };
-    const auto read_section = [&](std::size_t section, auto& values) {
-        file.read(values.data(), bytes_of(values));
-        check_section(section, crc_of(values));
-    };
-    read_section(0, image.rows.ids);
-    read_section(1, image.rows.removed);
-    std::uint32_t crc = 0;
-    for (std::size_t done = 0; done < header.rows; done += Rows::kBlockRows) {
-        const std::size_t size = Rows::rows_in_block(done / Rows::kBlockRows, header.rows) * dim * sizeof(float);
-        float* values = image.rows.new_block();
-        file.read(values, size);
-        crc = crc32c(values, size, crc);
+    std::size_t removed = 0;
+    for (std::size_t row = 0; row < header.rows; ++row) {
+        if (*index.rows.removed.at(row) > 1) fail(path, "has a row that is neither there nor removed");
+        removed += *index.rows.removed.at(row);
     }
-    check_section(2, crc);
-    read_section(3, image.graph.levels);
-    read_section(4, image.graph.level0_links);
-    read_section(5, image.graph.upper_links);
-    if (image.graph.m > 0) check_graph(path, image.graph);
-    return image;
+    index.rows.removed_count = removed;
+    check_ids(path, index.rows);
+    if (header.m > 0) index.graph = open_graph(path, header, places, file->data());
+    std::memcpy(index.state.data(), header.state, index.state.size());
+    index.file = std::move(file);
+    return index;
 }
 
 }  // namespace vpr

@@ -4,30 +4,13 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "kernels.hpp"
+
 namespace vpr {
 namespace {
 
 // fp16 storage moves a unit vector's length by up to 5e-4; ten times that is no rounding any more.
 constexpr double kUnitTolerance = 5e-3;
-
-/// Squared length in double, which neither overflows nor vanishes for any finite float32 row. Sixteen lanes in
-/// a fixed order: vectorised by any compiler, and the same bits on every machine. A NaN or infinity in the row
-/// makes the sum non-finite, so the finiteness check costs nothing.
-double squared_length(const float* row, std::size_t dim) {
-    constexpr std::size_t kLanes = 16;
-    double lanes[kLanes] = {};
-    std::size_t i = 0;
-    for (; i + kLanes <= dim; i += kLanes) {
-        for (std::size_t lane = 0; lane < kLanes; ++lane) {
-            const double value = row[i + lane];
-            lanes[lane] += value * value;
-        }
-    }
-    double sum = 0.0;
-    for (const double lane : lanes) sum += lane;
-    for (; i < dim; ++i) sum += static_cast<double>(row[i]) * row[i];
-    return sum;
-}
 
 [[noreturn]] void refuse(const char* what, std::size_t row, const std::string& found, const char* expected) {
     std::ostringstream message;
@@ -38,9 +21,10 @@ double squared_length(const float* row, std::size_t dim) {
 }  // namespace
 
 void l2_normalize(const float* rows, std::size_t count, std::size_t dim, float* result) {
+    const Kernels& kernels = best_kernels();
     for (std::size_t r = 0; r < count; ++r) {
         const float* row = rows + r * dim;
-        const double squared = squared_length(row, dim);
+        const double squared = kernels.squared_length(row, dim);
         if (!std::isfinite(squared)) {
             refuse("row", r, "has a value that is not finite", "finite numbers; the network or its input is broken");
         }
@@ -55,8 +39,9 @@ void l2_normalize(const float* rows, std::size_t count, std::size_t dim, float* 
 }
 
 void require_unit_rows(const float* rows, std::size_t count, std::size_t dim, const char* what) {
+    const Kernels& kernels = best_kernels();
     for (std::size_t r = 0; r < count; ++r) {
-        const double squared = squared_length(rows + r * dim, dim);
+        const double squared = kernels.squared_length(rows + r * dim, dim);
         if (!std::isfinite(squared)) refuse(what, r, "has a value that is not finite", "finite numbers");
         const double length = std::sqrt(squared);
         if (std::abs(length - 1.0) > kUnitTolerance) {

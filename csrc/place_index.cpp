@@ -1,17 +1,29 @@
 #include "place_index.hpp"
 
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <unordered_set>
 #include <utility>
 
-#include "dot.hpp"
 #include "normalize.hpp"
 
 namespace vpr {
 namespace {
+
+// The middle of the descriptors is taken when there are so many, and again each time there are so many times more; and
+// kept unless it has moved by this share of their spread.
+constexpr std::size_t kFirstCentred = 64;
+constexpr std::size_t kFirstCentredCodes = 1024;  // of codes alone, once and for all
+constexpr std::size_t kGrowth = 4;
+constexpr double kMoved = 0.2;
+
+// Rows that lie this many spreads from the middle are clipped much. When they are this share, it is taken anew at once.
+constexpr double kWide = 2.5;
+constexpr double kWideShare = 0.02;
+
+constexpr std::size_t kBuildSlice = 16;  // rows that a build inserts before others may change the index
 
 std::invalid_argument bad_id(std::int64_t id, const char* what) {
     std::ostringstream message;
@@ -19,68 +31,56 @@ std::invalid_argument bad_id(std::int64_t id, const char* what) {
     return std::invalid_argument(message.str());
 }
 
-/// The k best so far: a heap whose top is the worst. Equal similarities keep the earlier row.
-class BestRows {
-   public:
-    explicit BestRows(std::size_t k) : k_(k) { heap_.reserve(k); }
-
-    void offer(float similarity, std::size_t row) {
-        const Entry entry{similarity, row};
-        if (heap_.size() < k_) {
-            heap_.push_back(entry);
-            std::push_heap(heap_.begin(), heap_.end(), better);
-        } else if (better(entry, heap_.front())) {
-            std::pop_heap(heap_.begin(), heap_.end(), better);
-            heap_.back() = entry;
-            std::push_heap(heap_.begin(), heap_.end(), better);
-        }
-    }
-
-    /// Best first; nothing may be offered afterwards.
-    Nearest sorted() {
-        std::sort_heap(heap_.begin(), heap_.end(), better);
-        return std::move(heap_);
-    }
-
-   private:
-    using Entry = Nearest::value_type;
-    static bool better(const Entry& a, const Entry& b) {
-        return a.first > b.first || (a.first == b.first && a.second < b.second);
-    }
-
-    std::size_t k_;
-    Nearest heap_;
-};
-
-}  // namespace
-
-PlaceIndex::PlaceIndex(std::size_t dim) {
+Layout checked_layout(std::size_t dim, Precision precision) {
     if (dim == 0 || dim > 65536) {
         throw std::invalid_argument("dim is " + std::to_string(dim) + ", expected 1 to 65536");
     }
-    rows_.dim = dim;
+    return {dim, precision};
+}
+
+}  // namespace
+
+PlaceIndex::PlaceIndex(std::size_t dim, Precision precision, const Kernels& kernels)
+    : kernels_(kernels),
+      layout_(checked_layout(dim, precision)),
+      rows_(layout_),
+      encoder_(std::make_unique<Encoder>(layout_, kernels, Centre::origin(dim))) {}
+
+PlaceIndex::PlaceIndex(OpenedIndex opened, const Kernels& kernels)
+    : kernels_(kernels),
+      layout_(opened.rows.layout),
+      file_(std::move(opened.file)),
+      rows_(std::move(opened.rows)),
+      encoder_(std::make_unique<Encoder>(layout_, kernels, std::move(opened.centre))),
+      graph_(std::move(opened.graph)) {
+    for (std::size_t row = 0; row < rows_.count; ++row) last_id_ = std::max(last_id_, rows_.id(row));
 }
 
 PlaceIndex::~PlaceIndex() = default;
 
 std::size_t PlaceIndex::size() const {
-    const std::shared_lock<std::shared_mutex> reading(state_mutex_);
-    return rows_.size() - rows_.removed_count;
+    const auto reading = lock_to_search();
+    return rows_.count - rows_.removed_count;
 }
 
 std::size_t PlaceIndex::removed() const {
-    const std::shared_lock<std::shared_mutex> reading(state_mutex_);
+    const auto reading = lock_to_search();
     return rows_.removed_count;
 }
 
 std::int64_t PlaceIndex::last_id() const {
-    const std::shared_lock<std::shared_mutex> reading(state_mutex_);
+    const auto reading = lock_to_search();
     return last_id_;
 }
 
 bool PlaceIndex::has_graph() const {
-    const std::shared_lock<std::shared_mutex> reading(state_mutex_);
+    const auto reading = lock_to_search();
     return graph_ != nullptr;
+}
+
+std::unique_lock<std::mutex> PlaceIndex::lock_to_write() const {
+    const std::lock_guard<std::mutex> next(write_turnstile_);
+    return std::unique_lock<std::mutex>(write_mutex_);
 }
 
 std::shared_lock<std::shared_mutex> PlaceIndex::lock_to_search() const {
@@ -88,56 +88,160 @@ std::shared_lock<std::shared_mutex> PlaceIndex::lock_to_search() const {
     return std::shared_lock<std::shared_mutex>(state_mutex_);
 }
 
-std::unique_lock<std::shared_mutex> PlaceIndex::lock_to_change() {
+std::unique_lock<std::shared_mutex> PlaceIndex::lock_to_change() const {
     const std::lock_guard<std::mutex> next(turnstile_);
     return std::unique_lock<std::shared_mutex>(state_mutex_);
 }
 
+void PlaceIndex::prepare_to_change() {
+    if (row_of_id_) return;
+    // Rows are copied and linked from here on; what is damaged must not get new checksums.
+    if (file_) file_->need_all();
+    row_of_id_ = std::make_unique<RowOfId>(rows_);
+}
+
 void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t count) {
     require_unit_rows(rows, count, dim(), "descriptor");
-    const std::lock_guard<std::mutex> writing(write_mutex_);
+    const auto writing = lock_to_write();
+    prepare_to_change();
     std::unordered_set<std::int64_t> batch;
     for (std::size_t i = 0; i < count; ++i) {
         if (ids[i] < 0) throw bad_id(ids[i], "is negative, expected 0 or more");
-        if (row_of_id_.count(ids[i]) != 0) throw bad_id(ids[i], "is in the index already; remove it first");
+        if (row_of_id_->find(rows_, ids[i])) throw bad_id(ids[i], "is in the index already; remove it first");
         if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to add, expected once");
     }
-    if (rows_.size() + count > std::numeric_limits<std::uint32_t>::max()) {
-        throw std::invalid_argument("the index would hold more than 4294967295 rows, expected fewer");
+    if (count > Rows::kLargest - rows_.count) {
+        throw std::invalid_argument("the index would hold more than " + std::to_string(Rows::kLargest) +
+                                    " rows, expected fewer");
     }
-    auto fresh = rows_.blocks_for(count);
+    centre_for(rows, count);
+    // All that can fail for want of memory comes before the first change that others see.
+    auto growth = rows_.growth_for(count);
+    row_of_id_->make_room(rows_, ids, count);
     {
         const auto changing = lock_to_change();
-        rows_.make_room(count, std::move(fresh));
-        row_of_id_.reserve(row_of_id_.size() + count);
+        rows_.grow(std::move(growth));
     }
+    double farthest = 0;
     for (std::size_t i = 0; i < count; ++i) {
-        // One row a lock: a camera's query never waits for a batch.
+        farthest = std::max(farthest, rows_.write(rows_.count + i, ids[i], rows + i * dim(), *encoder_));
+    }
+    row_of_id_->add(static_cast<std::uint32_t>(rows_.count), ids, count);
+    {
         const auto changing = lock_to_change();
-        const std::size_t row = rows_.size();
-        rows_.append(ids[i], rows + i * dim());
-        try {
-            if (graph_) graph_->insert(rows_, row);
-        } catch (const std::exception&) {
-            graph_.reset();  // out of memory in the middle of an insertion: searches scan, and miss nothing
+        rows_.set_farthest(farthest);
+    }
+    const std::int64_t largest = count > 0 ? std::max(last_id_, *std::max_element(ids, ids + count)) : last_id_;
+    if (graph_) {
+        publish_with_graph(count);
+    } else {
+        const auto changing = lock_to_change();
+        rows_.publish(count);
+    }
+    const auto changing = lock_to_change();
+    last_id_ = largest;
+}
+
+/// Take the middle of the descriptors anew if the index has grown much since, or many do not fit its spread, and it has
+/// moved.
+void PlaceIndex::centre_for(const float* rows, std::size_t count) {
+    const std::size_t total = rows_.count + count;
+    const bool codes_alone = precision() == Precision::int8;  // nothing is left of a row to encode anew
+    if (codes_alone && (rows_.count > 0 || count < kFirstCentredCodes)) return;
+    std::size_t due = kFirstCentred;
+    while (due <= rows_.count) due *= kGrowth;
+    for (std::size_t i = 0; i < count; ++i) wide_rows_ += is_wide(encoder_->distance(rows + i * dim())) ? 1 : 0;
+    if (total < due &&
+        (wide_rows_ < kFirstCentred || static_cast<double>(wide_rows_) < kWideShare * static_cast<double>(total)))
+        return;
+
+    std::vector<float> descriptor(dim());
+    const auto for_each = [&](const auto& visit) {
+        for (std::size_t row = 0; row < rows_.count; ++row) {
+            encoder_->decode_row(rows_.values.at(row), descriptor.data());
+            visit(descriptor.data());
         }
-        row_of_id_.emplace(ids[i], row);
-        last_id_ = std::max(last_id_, ids[i]);
+        for (std::size_t i = 0; i < count; ++i) visit(rows + i * dim());
+    };
+    std::vector<double> sum(dim(), 0.0);
+    for_each([&](const float* values) {
+        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
+    });
+    Centre centre = Centre::origin(dim());
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+        centre.middle[i] = static_cast<float>(sum[i] / static_cast<double>(total));
+    }
+    std::vector<double> distances;
+    distances.reserve(total);
+    double squared = 0;
+    for_each([&](const float* values) {
+        double off = 0;
+        for (std::size_t i = 0; i < sum.size(); ++i) {
+            off += (static_cast<double>(values[i]) - centre.middle[i]) * (values[i] - centre.middle[i]);
+        }
+        squared += off;
+        distances.push_back(std::sqrt(off));
+    });
+    if (!std::isfinite(squared)) return;  // a file may hold anything; rows that were added are finite
+    // The usual distance; and more where a part of the rows, a drive after hours at the dock say, is much farther.
+    const auto far = distances.end() - 1 - static_cast<std::ptrdiff_t>(total / 100);
+    std::nth_element(distances.begin(), far, distances.end());
+    const double spread = std::max(std::sqrt(squared / static_cast<double>(total)), *far / 2);
+    centre.spread = std::clamp(static_cast<float>(spread), Centre::kLeastSpread, 1.0F);
+
+    double moved = 0;
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+        moved += std::pow(static_cast<double>(centre.middle[i]) - encoder_->centre().middle[i], 2);
+    }
+    const double ratio = centre.spread / encoder_->centre().spread;
+    if (std::sqrt(moved) < kMoved * centre.spread && ratio > 1 - kMoved && ratio < 1 + kMoved) return;
+
+    auto encoder = std::make_unique<Encoder>(layout_, kernels_, std::move(centre));
+    Rows encoded = rows_.count > 0 ? rows_.encoded_by(*encoder) : Rows(layout_);
+    {
+        const auto changing = lock_to_change();
+        rows_ = std::move(encoded);
+        encoder_ = std::move(encoder);
+    }
+    wide_rows_ = 0;
+}
+
+bool PlaceIndex::is_wide(double distance) const noexcept { return distance > kWide * encoder_->centre().spread; }
+
+void PlaceIndex::publish_with_graph(std::size_t count) {
+    for (; count > 0; --count) {
+        try {
+            // Searches go on while a row is inserted, and wait only while its links are put in place.
+            if (!builder_) builder_ = std::make_unique<GraphBuilder>(rows_, kernels_, *graph_);
+            builder_->insert_next();
+            auto growth = graph_->links.growth_for(rows_.count, rows_.count + 1);
+            const auto changing = lock_to_change();
+            graph_->links.grow(std::move(growth));
+            builder_->publish_last(*graph_);
+            rows_.publish(1);
+        } catch (const std::exception&) {
+            // Out of memory in the middle of an insertion: searches do without a graph, and miss nothing.
+            const auto changing = lock_to_change();
+            graph_.reset();
+            builder_.reset();
+            rows_.publish(count);
+            return;
+        }
     }
 }
 
 void PlaceIndex::remove(const std::int64_t* ids, std::size_t count) {
-    const std::lock_guard<std::mutex> writing(write_mutex_);
+    const auto writing = lock_to_write();
+    prepare_to_change();
     std::unordered_set<std::int64_t> batch;
     for (std::size_t i = 0; i < count; ++i) {
-        if (row_of_id_.count(ids[i]) == 0) throw bad_id(ids[i], "is not in the index");
+        if (!row_of_id_->find(rows_, ids[i])) throw bad_id(ids[i], "is not in the index");
         if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to remove, expected once");
     }
     const auto changing = lock_to_change();
     for (std::size_t i = 0; i < count; ++i) {
-        const auto found = row_of_id_.find(ids[i]);
-        rows_.removed[found->second] = 1;
-        row_of_id_.erase(found);
+        *rows_.removed.at(*row_of_id_->find(rows_, ids[i])) = 1;
+        row_of_id_->remove(ids[i]);
         ++rows_.removed_count;
     }
 }
@@ -148,91 +252,107 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
         throw std::invalid_argument("ef_construction is " + std::to_string(ef_construction) + ", expected " +
                                     std::to_string(m) + " to 4096");
     }
-    // No lock on the state: rows do not change while we hold the writers' mutex, and searches go on.
-    const std::lock_guard<std::mutex> writing(write_mutex_);
-    const std::size_t total = rows_.size();
-    auto graph = std::make_unique<HnswGraph>(dim(), std::max<std::size_t>(total, 1), m, ef_construction);
-    for (std::size_t row = 0; row < total; ++row) {
-        graph->insert(rows_, row);
-        if (progress && (row % 256 == 255 || row + 1 == total) && !progress(row + 1, total)) return false;
+    const std::lock_guard<std::mutex> building(build_mutex_);
+    std::unique_ptr<GraphBuilder> builder;
+    for (bool told = false;;) {
+        std::size_t done = 0;
+        std::size_t total = 0;
+        {
+            // In slices, between which the index can change: rows that are added meanwhile are inserted in their turn.
+            const auto writing = lock_to_write();
+            if (!builder) {
+                if (file_) file_->need_all();
+                builder = std::make_unique<GraphBuilder>(rows_, kernels_, m, ef_construction);
+            }
+            total = rows_.count;
+            if (told && builder->size() == total) {
+                auto graph = builder->to_graph();
+                const auto changing = lock_to_change();
+                graph_.swap(graph);
+                builder_.reset();  // made anew by the first add: most maps are built once and then searched
+                return true;
+            }
+            const std::size_t end = std::min(builder->size() + kBuildSlice, total);
+            while (builder->size() < end) builder->insert_next();
+            done = builder->size();
+        }
+        // Also of the last row, before the graph is put in place: whoever cancels then has not changed anything.
+        told = true;
+        if (progress && !progress(done, total)) return false;
     }
-    const auto changing = lock_to_change();
-    graph_ = std::move(graph);
-    return true;
 }
 
-SearchResult PlaceIndex::search(const float* queries, std::size_t count, std::size_t k, bool exact,
-                                std::size_t ef) const {
+Cascade PlaceIndex::cascade() const {
+    const bool unchecked = file_ && !file_->all_checked();
+    return {rows_, graph_.get(), *encoder_, kernels_, unchecked ? file_.get() : nullptr};
+}
+
+Method PlaceIndex::choose(const SearchOptions& options) const {
+    if (options.method == Method::graph && !graph_) {
+        throw std::invalid_argument("the method is 'graph' and there is no graph; call build_graph first");
+    }
+    if (options.method != Method::choose) return options.method;
+    return cheapest(costs_, layout_, rows_.count, graph_ != nullptr, options.k, options.ef);
+}
+
+Method PlaceIndex::plan(const SearchOptions& options) const {
+    const auto reading = lock_to_search();
+    return choose(options);
+}
+
+SearchResult PlaceIndex::search(const float* queries, std::size_t count, const SearchOptions& options) const {
     require_unit_rows(queries, count, dim(), "query");
     const auto reading = lock_to_search();
-    k = std::min(k, rows_.size() - rows_.removed_count);
-    if (k == 0) return {};
-    std::vector<Nearest> found;
-    if (exact || !graph_) {
-        found = scan(queries, count, k);
-    } else {
-        found.reserve(count);
-        for (std::size_t q = 0; q < count; ++q) {
-            const float* query = queries + q * dim();
-            found.push_back(graph_->search(query, k, ef, rows_));
-            // The graph cannot reach k places, after many removals say: k were promised, so scan.
-            if (found.back().size() < k) found.back() = std::move(scan(query, 1, k).front());
-        }
+    SearchResult result;
+    result.method = choose(options);
+    result.k = std::min(options.k, rows_.count - rows_.removed_count);
+    if (result.k == 0) return result;
+    result.ids.reserve(count * result.k);
+    result.similarities.reserve(count * result.k);
+    Cascade cascade = this->cascade();
+    const bool sketched = result.method == Method::sketch;
+    for (std::size_t q = 0; q < count; ++q) {
+        const EncodedQuery query = encoder_->encode_query(queries + q * dim(), sketched);
+        append_answer(result.method == Method::graph    ? cascade.by_graph(query, result.k, options.ef)
+                      : result.method == Method::sketch ? cascade.by_sketch(query, result.k)
+                                                        : cascade.scan(query, result.k),
+                      result);
     }
-    SearchResult result{k, {}, {}};
-    result.ids.reserve(count * k);
-    result.similarities.reserve(count * k);
-    for (const Nearest& nearest : found) {
-        for (const auto& [similarity, row] : nearest) {
-            result.ids.push_back(rows_.ids[row]);
-            result.similarities.push_back(std::clamp(similarity, -1.0F, 1.0F));
-        }
-    }
+    result.effort = cascade.effort();
     return result;
 }
 
-std::vector<Nearest> PlaceIndex::scan(const float* queries, std::size_t count, std::size_t k) const {
-    std::vector<BestRows> best(count, BestRows(k));
-    // Block by block, so that a block is read from memory once for all queries of an evaluation.
-    for (std::size_t block = 0; block * Rows::kBlockRows < rows_.size(); ++block) {
-        const std::size_t first = block * Rows::kBlockRows;
-        const std::size_t end = first + Rows::rows_in_block(block, rows_.size());
-        for (std::size_t q = 0; q < count; ++q) {
-            for (std::size_t row = first; row < end; ++row) {
-                if (rows_.removed[row] != 0) continue;
-                best[q].offer(dot(queries + q * dim(), rows_.at(row), dim()), row);
-            }
-        }
+void PlaceIndex::append_answer(const Nearest& nearest, SearchResult& result) const {
+    if (nearest.size() != result.k) {
+        throw IndexFileError("the index contradicts itself: a search found " + std::to_string(nearest.size()) +
+                             " places, expected " + std::to_string(result.k) + "; build it anew");
     }
-    std::vector<Nearest> found;
-    found.reserve(count);
-    for (BestRows& rows : best) found.push_back(rows.sorted());
-    return found;
+    for (const auto& [similarity, row] : nearest) {
+        result.ids.push_back(rows_.id(row));
+        result.similarities.push_back(std::clamp(similarity, -1.0F, 1.0F));  // stored values are rounded
+    }
+}
+
+void PlaceIndex::set_costs(const Costs& costs) {
+    const auto changing = lock_to_change();
+    costs_ = costs;
 }
 
 void PlaceIndex::save(const std::string& path, const Fingerprint& contract, const Fingerprint& state) const {
-    const std::lock_guard<std::mutex> writing(write_mutex_);
-    write_index_file(path, rows_, graph_ ? graph_->to_image() : GraphImage{}, contract, state);
+    const auto writing = lock_to_write();
+    if (file_) file_->need_all();  // else what is damaged would get a checksum that says it is not
+    write_index_file(path, rows_, encoder_->centre(), graph_.get(), contract, state);
 }
 
 std::unique_ptr<PlaceIndex> PlaceIndex::load(const std::string& path, std::size_t dim, const Fingerprint& contract,
-                                             Fingerprint* state) {
-    auto index = std::make_unique<PlaceIndex>(dim);
-    IndexImage image = read_index_file(path, dim, contract);
-    if (image.graph.m > 0) index->graph_ = HnswGraph::from_image(image.graph, image.rows);
-    index->rows_ = std::move(image.rows);
-    index->row_of_id_.reserve(index->rows_.size());
-    for (std::size_t row = 0; row < index->rows_.size(); ++row) {
-        const std::int64_t id = index->rows_.ids[row];
-        index->last_id_ = std::max(index->last_id_, id);
-        if (index->rows_.removed[row] != 0) {
-            ++index->rows_.removed_count;
-        } else if (id < 0 || !index->row_of_id_.emplace(id, row).second) {
-            throw IndexFileError(path + ": holds place id " + std::to_string(id) + " twice or negative");
-        }
-    }
-    *state = image.state;
-    return index;
+                                             const Kernels& kernels, Fingerprint* state) {
+    OpenedIndex opened = open_index_file(path, dim, contract);
+    *state = opened.state;
+    return std::unique_ptr<PlaceIndex>(new PlaceIndex(std::move(opened), kernels));
+}
+
+void PlaceIndex::verify() const {
+    if (file_) file_->need_all();
 }
 
 }  // namespace vpr

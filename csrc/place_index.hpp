@@ -7,37 +7,54 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
-#include "hnsw_graph.hpp"
+#include "cascade.hpp"
+#include "cost_model.hpp"
+#include "encoder.hpp"
+#include "graph.hpp"
+#include "graph_builder.hpp"
 #include "index_file.hpp"
+#include "kernels.hpp"
+#include "row_of_id.hpp"
+#include "rows.hpp"
 
 namespace vpr {
 
-/// What a search found. `k` columns, best first, ties by the order in which the rows were added.
+/// What a search found. `k` columns, best first, ties by place id.
 struct SearchResult {
     std::size_t k = 0;
     std::vector<std::int64_t> ids;    ///< (queries, k)
     std::vector<float> similarities;  ///< (queries, k), cosine, -1 to 1
+    Method method = Method::scan;     ///< how they were found
+    Effort effort;
+};
+
+/// How to search.
+struct SearchOptions {
+    std::size_t k = 5;
+    Method method = Method::choose;
+    std::size_t ef = 64;  ///< rows that a walk keeps; more finds more
 };
 
 /// Told how many rows are done, of how many; false cancels.
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
-/// Unit descriptors by place id, searched by cosine: an exact scan, or an HNSW graph once one is built.
+/// Unit descriptors by place id, searched by cosine; see Cascade for the ways of it.
 ///
 /// Thread-safe. Searches run beside each other and beside a writer; writers take turns. A search that runs beside
 /// an add sees any prefix of its rows, each one whole.
 class PlaceIndex {
    public:
     /// @throws std::invalid_argument  dim is 0 or above 65536.
-    explicit PlaceIndex(std::size_t dim);
+    PlaceIndex(std::size_t dim, Precision precision, const Kernels& kernels);
     ~PlaceIndex();
     PlaceIndex(const PlaceIndex&) = delete;
     PlaceIndex& operator=(const PlaceIndex&) = delete;
 
-    std::size_t dim() const noexcept { return rows_.dim; }
+    std::size_t dim() const noexcept { return layout_.dim; }
+    Precision precision() const noexcept { return layout_.precision; }
+    const Kernels& kernels() const noexcept { return kernels_; }
     std::size_t size() const;      ///< places that a search can return
     std::size_t removed() const;   ///< rows that were removed and still take room
     std::int64_t last_id() const;  ///< largest id ever added, or -1
@@ -55,45 +72,80 @@ class PlaceIndex {
     /// @throws std::invalid_argument  before anything is removed: an id is not in the index.
     void remove(const std::int64_t* ids, std::size_t count);
 
-    /// Build the HNSW graph over all rows; later adds extend it. Searches go on meanwhile, by exact scan.
+    /// Build the HNSW graph over all rows; later adds extend it. Searches, adds and removals go on meanwhile.
     ///
     /// @param m                neighbours a row and level (twice that on the lowest), 2 to 128.
     /// @param ef_construction  candidates looked at for each row, m to 4096.
+    /// @param progress         called with no lock held.
     /// @return false if `progress` cancelled, and then nothing has changed.
     bool build_graph(std::size_t m, std::size_t ef_construction, const Progress& progress);
+
+    /// What `search` will do with these options.
+    ///
+    /// @throws std::invalid_argument  the method is the graph's and there is none.
+    Method plan(const SearchOptions& options) const;
 
     /// The min(k, size()) most similar places of each query.
     ///
     /// @param queries  float32 (count, dim), unit length.
-    /// @param k        at least 1.
-    /// @param exact    scan every row even if there is a graph.
-    /// @param ef       candidates that the graph search keeps; more finds more. At least 1.
-    /// @throws std::invalid_argument  see require_unit_rows.
-    SearchResult search(const float* queries, std::size_t count, std::size_t k, bool exact, std::size_t ef) const;
+    /// @throws std::invalid_argument  see require_unit_rows and `plan`.
+    /// @throws IndexFileError         a part of the file that was not needed before is damaged.
+    SearchResult search(const float* queries, std::size_t count, const SearchOptions& options) const;
+
+    /// What the choice of a method goes by. Known for the kernels, until it is measured on this machine.
+    void set_costs(const Costs& costs);
 
     /// Write the index to a file: all of it or nothing, see index_file.hpp.
     void save(const std::string& path, const Fingerprint& contract, const Fingerprint& state) const;
 
-    /// Read an index. Everything is checked before it is believed.
+    /// Open an index file, which must then stay as it is.
     ///
     /// @param state  receives what `save` was given.
     /// @throws IndexFileError
     static std::unique_ptr<PlaceIndex> load(const std::string& path, std::size_t dim, const Fingerprint& contract,
-                                            Fingerprint* state);
+                                            const Kernels& kernels, Fingerprint* state);
+
+    /// Check every byte of the file that the index was loaded from.
+    ///
+    /// @throws IndexFileError  it is damaged.
+    void verify() const;
 
    private:
-    std::vector<Nearest> scan(const float* queries, std::size_t count, std::size_t k) const;
+    friend class Cursor;
+
+    explicit PlaceIndex(OpenedIndex opened, const Kernels& kernels);
+    Cascade cascade() const;
+    Method choose(const SearchOptions& options) const;
+    void append_answer(const Nearest& nearest, SearchResult& result) const;
+    void prepare_to_change();
+    void centre_for(const float* rows, std::size_t count);
+    bool is_wide(double distance) const noexcept;
+    void publish_with_graph(std::size_t count);
+    std::unique_lock<std::mutex> lock_to_write() const;
     std::shared_lock<std::shared_mutex> lock_to_search() const;
-    std::unique_lock<std::shared_mutex> lock_to_change();
+    std::unique_lock<std::shared_mutex> lock_to_change() const;
 
+    const Kernels& kernels_;
+    const Layout layout_;               // of rows_, and read without a lock
+    std::unique_ptr<MappedFile> file_;  // null for an index that was not loaded
     Rows rows_;
+    std::unique_ptr<Encoder> encoder_;
+    Costs costs_;
     std::int64_t last_id_ = -1;
-    std::unordered_map<std::int64_t, std::size_t> row_of_id_;  // without the removed
-    std::unique_ptr<HnswGraph> graph_;
+    std::unique_ptr<Graph> graph_;
 
-    mutable std::mutex write_mutex_;         // held by whoever changes the index, for as long as it takes
-    mutable std::mutex turnstile_;           // passed by searches and changes alike, or searches keep a change waiting
-    mutable std::shared_mutex state_mutex_;  // exclusive only while one row is put in place
+    // For whoever changes the index; made by the first change, so that opening a file stays quick.
+    std::unique_ptr<RowOfId> row_of_id_;
+    std::size_t wide_rows_ = 0;              // added since the middle was taken, and far from it
+    std::unique_ptr<GraphBuilder> builder_;  // of graph_
+
+    // One at a time: builds; changes; and, for as short as putting rows or links in place takes, a change without any
+    // search. A turnstile is passed on the way to a lock, or whoever takes it again and again keeps others waiting.
+    std::mutex build_mutex_;
+    mutable std::mutex write_turnstile_;
+    mutable std::mutex write_mutex_;
+    mutable std::mutex turnstile_;
+    mutable std::shared_mutex state_mutex_;
 };
 
 }  // namespace vpr

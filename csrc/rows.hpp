@@ -1,68 +1,71 @@
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <vector>
 
+#include "column.hpp"
+#include "encoder.hpp"
+#include "layout.hpp"
+
 namespace vpr {
 
-/// What one query found: (similarity, row), best first, ties by row.
-using Nearest = std::vector<std::pair<float, std::size_t>>;
+/// What one query found: (similarity, row).
+using Nearest = std::vector<std::pair<float, std::uint32_t>>;
 
-/// Descriptors in the order in which they were added, with the place id of each.
+/// Descriptors in the order in which they were added, each with its place id and its codes.
 ///
-/// They live in blocks that never move, so that a graph can point at rows while more are added.
+/// What a search reads together lies together: a walk reads upper planes alone, a scan of sketches nothing else.
 struct Rows {
-    static constexpr std::size_t kBlockRows = 1024;
+    static constexpr std::size_t kLargest = 0x7FFFFFFE;  // rows; a walk needs one bit of 32
 
-    std::size_t dim = 0;
-    std::vector<std::int64_t> ids;
-    std::vector<std::uint8_t> removed;  ///< 0 or 1
+    Layout layout;
+    std::size_t count = 0;
     std::size_t removed_count = 0;
-    std::vector<std::unique_ptr<float[]>> blocks;
+    float farthest = 0;  ///< no row, published or written, is farther from the encoder's middle
+    Column ids;          ///< int64
+    Column removed;      ///< uint8, 0 or 1
+    Column high_bounds;  ///< uint8, see CodeBounds
+    Column bounds;       ///< uint8
+    Column high;         ///< upper planes
+    Column low;          ///< lower planes
+    Column values;       ///< stored descriptors
+    Column sketches;     ///< blocks of 32
 
-    std::size_t size() const noexcept { return ids.size(); }
+    explicit Rows(const Layout& of);
 
-    const float* at(std::size_t row) const noexcept { return blocks[row / kBlockRows].get() + row % kBlockRows * dim; }
+    std::int64_t id(std::size_t row) const noexcept { return *reinterpret_cast<const std::int64_t*>(ids.at(row)); }
+    bool is_removed(std::size_t row) const noexcept { return removed_count > 0 && *removed.at(row) != 0; }
+    std::size_t sketch_blocks() const noexcept { return (count + Layout::kBlockRows - 1) / Layout::kBlockRows; }
 
-    /// Rows of block `block` that are in use, when there are `rows` rows.
-    static std::size_t rows_in_block(std::size_t block, std::size_t rows) noexcept {
-        return std::min(kBlockRows, rows - block * kBlockRows);
-    }
+    /// The columns, in the order in which a file has them, with the number of records of each.
+    static constexpr std::size_t kColumns = 8;
+    std::array<std::pair<Column*, std::size_t>, kColumns> columns();
+    std::array<std::pair<const Column*, std::size_t>, kColumns> columns() const;
 
-    float* new_block() {
-        blocks.push_back(std::make_unique<float[]>(kBlockRows * dim));
-        return blocks.back().get();
-    }
+    /// Memory for `more` rows: `growth_for` makes it and takes time, `grow` takes it in.
+    using Growth = std::array<Column::Growth, kColumns>;
+    Growth growth_for(std::size_t more) const;
+    void grow(Growth growth);
 
-    /// The blocks that `more` appends need beyond those there are, not part of the rows yet: making them is what
-    /// takes time, and needs no lock.
-    std::vector<std::unique_ptr<float[]>> blocks_for(std::size_t more) const {
-        const std::size_t wanted = (size() + more + kBlockRows - 1) / kBlockRows;
-        std::vector<std::unique_ptr<float[]>> fresh;
-        while (blocks.size() + fresh.size() < wanted) fresh.push_back(std::make_unique<float[]>(kBlockRows * dim));
-        return fresh;
-    }
+    /// Write a row that is not published yet, where there is memory for it. Searches may go on meanwhile.
+    ///
+    /// @return  see Encoder::encode_row.
+    double write(std::size_t row, std::int64_t id, const float* descriptor, const Encoder& encoder);
 
-    /// Take in the blocks of `blocks_for(more)`, and all other memory that `more` appends need.
-    void make_room(std::size_t more, std::vector<std::unique_ptr<float[]>> fresh) {
-        const std::size_t wanted = size() + more;
-        if (ids.capacity() < wanted) ids.reserve(wanted + wanted / 2);
-        if (removed.capacity() < wanted) removed.reserve(wanted + wanted / 2);
-        blocks.reserve(blocks.size() + fresh.size());
-        for (auto& block : fresh) blocks.push_back(std::move(block));
-    }
+    /// Let searches see the next `more` rows, which must have been written. Searches must wait meanwhile.
+    void publish(std::size_t more) noexcept;
 
-    /// Add a row that there is room for.
-    void append(std::int64_t id, const float* descriptor) noexcept {
-        const std::size_t row = size();
-        ids.push_back(id);
-        removed.push_back(0);
-        std::copy_n(descriptor, dim, blocks[row / kBlockRows].get() + row % kBlockRows * dim);
-    }
+    void set_farthest(double distance) noexcept;
+
+    /// The same rows, encoded anew; rows that are written and not published are left behind. Not for int8 rows.
+    Rows encoded_by(const Encoder& encoder) const;
+
+   private:
+    // The block of sketches that published and written rows share, with those of the written alone.
+    AlignedVector<std::uint8_t> pending_sketches_;
 };
 
 }  // namespace vpr

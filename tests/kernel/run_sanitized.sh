@@ -20,6 +20,11 @@ mkdir -p "$build/site"
 cp -R "$root/sdk" "$build/site/"
 cmake --install "$build/cmake" --prefix "$build/site" >>"$build/build.log"
 
+# The loops alone first: only C++, so what they leak is found as well.
+CXX=$cxx sh "$root/tests/kernel/build_kernel.sh" "$build/loops" kernels_agree -O2 -g -fsanitize=address,undefined \
+    -fno-sanitize-recover=all
+UBSAN_OPTIONS=print_stacktrace=1 "$build/loops/kernels_agree"
+
 # -S and an explicit path: an editable install hooks `import sdk` from site-packages, and would win over our copy.
 packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cd "$build/site" # `python -m` puts the working folder first

@@ -1,15 +1,25 @@
-"""PlaceIndex: exact search against numpy, the graph against the exact search."""
+"""PlaceIndex: exact search against numpy, bit for bit; sketches, the graph and int8 against the exact search."""
 
 import signal
+import sys
+import threading
 
 import numpy as np
 import pytest
 
-from sdk._core import PlaceIndex, l2_normalize
+from sdk._core import PlaceIndex, instruction_sets, l2_normalize, measure_costs
+
+PRECISIONS = ["float16", "float32", "int8"]
 
 
 def gaussian(n, dim, seed=0):
     return l2_normalize(np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32))
+
+
+def alike(n, dim, seed=0):
+    """As networks give them: any two have a cosine of about 0.94."""
+    rng = np.random.default_rng(seed)
+    return l2_normalize((np.ones(dim) + 0.25 * rng.normal(size=(n, dim))).astype(np.float32))
 
 
 def lattice(n, dim, seed=0):
@@ -22,74 +32,366 @@ def lattice(n, dim, seed=0):
     return rows
 
 
-def filled(rows, first_id=0, **graph):
-    index = PlaceIndex(rows.shape[1])
+def filled(rows, first_id=0, graph=None, **kwargs):
+    index = PlaceIndex(rows.shape[1], **kwargs)
     index.add(np.arange(first_id, first_id + len(rows)), rows)
-    if graph:
+    if graph is not None:
         index.build_graph(**graph)
     return index
 
 
-def cosines(queries, rows):
-    # Row by row, not a matrix product: equal rows must have equal cosines.
-    return np.array([(rows.astype(np.float64) * query).sum(axis=1) for query in queries.astype(np.float64)])
+def as_stored(rows, precision="float16"):
+    return rows.astype(np.float16).astype(np.float32) if precision == "float16" else rows
 
 
-def ranked(queries, rows, k):
-    return np.argsort(-cosines(queries, rows), axis=1, kind="stable")[:, :k]
+def scores(queries, rows, precision="float16"):
+    """float32 (queries, rows), added in the order that csrc/kernels.hpp gives: 32 lanes, then halves of them."""
+    padding = [(0, 0), (0, -rows.shape[1] % 32)]
+    blocks = np.pad(as_stored(rows, precision), padding).reshape(len(rows), -1, 32)
+    found = np.empty((len(queries), len(rows)), np.float32)
+    for answer, query in zip(found, np.pad(queries, padding).reshape(len(queries), -1, 32), strict=True):
+        lanes = np.zeros((len(rows), 32), np.float32)
+        for block, part in zip(blocks.swapaxes(0, 1), query, strict=True):
+            lanes += block * part
+        for width in (16, 8, 4, 2, 1):
+            lanes = lanes[:, :width] + lanes[:, width : 2 * width]
+        answer[:] = lanes[:, 0]
+    return found
 
 
-def check_answer(queries, ids, similarities, rows):
+def cosines(queries, rows, precision="float16"):
+    return queries.astype(np.float64) @ as_stored(rows, precision).astype(np.float64).T
+
+
+def ranked(queries, rows, k, precision="float16"):
+    return np.argsort(-scores(queries, rows, precision), axis=1, kind="stable")[:, :k]
+
+
+def check_answer(queries, ids, similarities, rows, precision="float16"):
     """Ids are distinct rows, similarities are theirs, best first."""
     assert ids.shape == similarities.shape
     assert ids.min(initial=0) >= 0
     for query, found, reported in zip(queries, ids, similarities, strict=True):
         assert len(set(found.tolist())) == len(found)
-        np.testing.assert_allclose(reported, rows[found].astype(np.float64) @ query, atol=1e-5)
+        truth = (as_stored(rows[found], precision).astype(np.float64) @ query).clip(-1, 1)
+        np.testing.assert_allclose(reported, truth, atol=1e-6)
         assert (np.diff(reported) <= 0).all()
 
 
-@pytest.mark.parametrize("dim", [1, 3, 16, 17, 472])
-@pytest.mark.parametrize("k", [1, 5, 99])
-def test_exact_search_is_a_stable_sort(dim, k):
-    rows, queries = lattice(60, dim), lattice(7, dim, seed=1)
-    ids, similarities = filled(rows, first_id=1000).search(queries, k)
-    expected = ranked(queries, rows, k)
-    np.testing.assert_array_equal(ids, expected + 1000)
-    np.testing.assert_array_equal(similarities, np.take_along_axis(cosines(queries, rows), expected, axis=1))
-    assert ids.shape == (7, min(k, 60))
-    assert (ids.dtype, similarities.dtype) == (np.int64, np.float32)
+def recall(ids, expected):
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(ids.tolist(), expected.tolist(), strict=True)])
 
 
-@pytest.mark.parametrize("dim", [3, 17, 472])
-def test_exact_search_of_real_numbers(dim):
-    rows, queries = gaussian(2500, dim), gaussian(5, dim, seed=1)  # three blocks of rows
-    ids, similarities = filled(rows).search(queries, 10)
-    check_answer(queries, ids, similarities, rows)
-    expected = cosines(queries, rows)
-    np.testing.assert_allclose(similarities, -np.sort(-expected, axis=1)[:, :10], atol=1e-6)
+def same_bits(answer, expected):
+    assert answer[0].dtype == np.int64
+    assert answer[1].dtype == np.float32
+    np.testing.assert_array_equal(answer[0], expected[0])
+    np.testing.assert_array_equal(answer[1].view(np.uint32), expected[1].view(np.uint32))
 
 
-@pytest.mark.parametrize("dim", [1, 15, 16, 40, 472])
-def test_similarities_are_summed_in_the_same_order_on_every_machine(dim):
-    rows, query = gaussian(50, dim), gaussian(1, dim, seed=1)[0]
-    products = rows * query  # float32
-    lanes, tail, end = np.zeros((50, 16), np.float32), np.zeros(50, np.float32), dim - dim % 16
-    for start in range(0, end, 16):
-        lanes += products[:, start : start + 16]
-    for width in (8, 4, 2, 1):
-        lanes = lanes[:, :width] + lanes[:, width : 2 * width]
-    for column in range(end, dim):
-        tail += products[:, column]
-    ids, similarities = filled(rows).search(query, 50)
-    np.testing.assert_array_equal(similarities, np.clip(lanes[:, 0] + tail, -1, 1)[ids])
+# Rows that are added one batch after the other, and queries.
+def parked_first(dim):
+    """The middle and the spread are those of a parked robot; what comes then lies far outside of what codes reach."""
+    return [np.repeat(gaussian(1, dim, seed=5), 64, axis=0), gaussian(150, dim, seed=6)], gaussian(4, dim, seed=6)
+
+
+def mixed_copies(dim):
+    rows = np.concatenate([gaussian(200, dim), np.repeat(gaussian(1, dim, seed=3), 300, axis=0)])
+    return [rows[np.random.default_rng(4).permutation(500)]], np.concatenate([gaussian(2, dim, seed=1), rows[-2:]])
+
+
+ADVERSARIES = {
+    "random": lambda dim: ([gaussian(600, dim)], gaussian(6, dim, seed=1)),
+    "a common mean": lambda dim: ([alike(600, dim)], alike(6, dim, seed=1)),
+    "against the mean": lambda dim: ([alike(300, dim)], -alike(4, dim, seed=1)),
+    "one-hot": lambda dim: ([np.eye(dim, dtype="f4")[np.arange(300) % dim]], np.eye(dim, dtype="f4")[:5]),
+    "orthogonal": lambda dim: (
+        [np.eye(dim, dtype="f4")[:-1]] if dim > 1 else [-np.eye(1, dtype="f4")],
+        np.eye(dim, dtype="f4")[-1:],
+    ),
+    "few values": lambda dim: ([lattice(400, dim)], lattice(6, dim, seed=1)),
+    "all the same": lambda dim: ([np.repeat(gaussian(1, dim), 400, axis=0)], gaussian(4, dim, seed=1)),
+    "many the same": mixed_copies,
+    "near the same": lambda dim: (
+        [l2_normalize(gaussian(1, dim) + np.float32(1e-4) * gaussian(500, dim, seed=2))],
+        gaussian(1, dim),
+    ),
+    "parked first": parked_first,
+    "small numbers": lambda dim: ([gaussian(30, dim)], gaussian(3, dim, seed=1)),
+    "two sides": lambda dim: ([np.concatenate([gaussian(1, dim)] * 90 + [-gaussian(1, dim)] * 10)], gaussian(1, dim)),
+}
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 17, 64, 130, 472])
+@pytest.mark.parametrize("kind", ADVERSARIES)
+def test_exact_search_is_a_stable_sort_of_what_is_stored(kind, dim, precision):
+    batches, queries = ADVERSARIES[kind](dim)
+    index, count = PlaceIndex(dim, precision=precision), 0
+    for batch in batches:
+        index.add(np.arange(count, count + len(batch)) + 1000, batch)
+        count += len(batch)
+    rows = np.concatenate(batches)
+    expected, order = scores(queries, rows, precision), ranked(queries, rows, count, precision)
+    np.testing.assert_allclose(expected, cosines(queries, rows, precision), atol=1e-6)
+    for k in (1, 3, 10, count, count + 5):
+        best = np.take_along_axis(expected, order[:, :k], axis=1).clip(-1, 1)
+        same_bits(index.search(queries, k, exact=True), (order[:, :k] + 1000, best))
+    gone = np.random.default_rng(7).permutation(count)[: count // 3]
+    index.remove(gone + 1000)
+    left = np.setdiff1d(np.arange(count), gone)
+    for k in (1, 10, count):
+        best = left[ranked(queries, rows[left], k, precision)]
+        answer = np.take_along_axis(expected, best, axis=1).clip(-1, 1)
+        same_bits(index.search(queries, k, method="scan"), (best + 1000, answer))
+
+
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_every_instruction_set_scans_exactly(drive, precision, instruction_set):
+    rows, queries = drive
+    queries = queries[:30]
+    index = filled(rows, precision=precision, instruction_set=instruction_set)
+    assert (index.precision, index.instruction_set, index.dim) == (precision, instruction_set, 64)
+    order = ranked(queries, rows, 10, precision)
+    expected = np.take_along_axis(scores(queries, rows, precision), order, axis=1)
+    same_bits(index.search(queries, 10, exact=True), (order, expected))
+
+
+@pytest.mark.parametrize("dim", [3, 100, 472])
+@pytest.mark.parametrize("kind", ADVERSARIES)
+def test_a_scan_of_int8_codes_is_their_whole_order_cut_short(kind, dim):
+    batches, queries = ADVERSARIES[kind](dim)
+    rows = np.concatenate(batches)
+    index = filled(rows, precision="int8")
+    ids, similarities = index.search(queries, len(rows), exact=True)
+    assert (np.sort(ids, axis=1) == np.arange(len(rows))).all()
+    assert (np.diff(similarities) <= 0).all()
+    for a, b in zip(ids, similarities, strict=True):
+        assert (np.diff(a)[(np.diff(b) == 0) & (np.abs(b[1:]) < 1)] > 0).all()
+    for k in (1, 3, 10):
+        same_bits(index.search(queries, k, exact=True), (ids[:, :k], similarities[:, :k]))
+
+
+@pytest.mark.parametrize("dim", [64, 472])
+def test_int8_is_close_to_the_truth(drive, dim):
+    rows, queries = drive if dim == 64 else (alike(3000, dim), alike(3000, dim)[::15])
+    index = filled(rows, precision="int8")
+    ids, similarities = index.search(queries, 10, exact=True)
+    truth = cosines(queries, rows, "float32")
+    assert (ids[:, 0] == truth.argmax(axis=1)).mean() >= 0.97
+    off = np.abs(similarities - np.take_along_axis(truth, ids, axis=1))
+    assert np.median(off) < 0.002
+    assert off.max() < 0.03
+    index.build_graph(m=16, ef_construction=100)
+    assert (index.search(queries, 1, method="graph")[0][:, 0] == ids[:, 0]).mean() >= 0.97
+    same_bits(index.search(queries, 10, method="sketch"), (ids, similarities))  # which it has not
+
+
+def test_int8_codes_hold_what_comes_after_a_parked_robot():
+    # The first batch is all alike: codes scaled to its spread cannot hold any other place.
+    (parked, others), _ = parked_first(472)
+    index = filled(parked, precision="int8")
+    index.add(np.arange(64, 64 + len(others)), others)
+    ids, similarities = index.search(others, 1, exact=True)
+    assert (ids[:, 0] == np.arange(64, 64 + len(others))).mean() >= 0.97
+    np.testing.assert_allclose(similarities, 1, atol=0.03)  # a value in 16,000 is clipped
+
+
+def test_the_widest_rows_opposite_to_their_middle_are_all_found():
+    # The bound in whole numbers must hold where a similarity of -2 is more steps than int32 has.
+    pole = np.eye(1, 65536, dtype=np.float32)
+    index = filled(np.repeat(pole, 64, axis=0))
+    index.add(np.arange(64, 74), np.repeat(-pole, 10, axis=0))
+    ids, similarities = index.search(pole[0], 74, exact=True)
+    np.testing.assert_array_equal(ids, np.arange(74))
+    np.testing.assert_array_equal(similarities, np.repeat([1, -1], [64, 10]))
+
+
+def test_the_index_takes_a_new_middle_as_it_grows_and_stays_exact():
+    # The mean moves from one place to another while rows come one by one, past 64, 256 and 1024.
+    rng = np.random.default_rng(0)
+    drift = gaussian(1, 72)[0] * np.linspace(1, -1, 1100)[:, None] + 0.5 * gaussian(1, 72, seed=1)
+    rows = l2_normalize((drift + rng.normal(size=(1100, 72)) * 0.02).astype(np.float32))
+    queries = rows[[0, 500, 1099]]
+    for precision in ("float16", "float32"):
+        index = PlaceIndex(72, precision=precision)
+        for count, row in enumerate(rows, 1):
+            index.add([count - 1], row)
+            if count == 100:
+                index.remove([50])
+            if count == 200:
+                index.build_graph(m=8, ef_construction=32)
+            if count in (63, 64, 65, 99, 255, 256, 257, 600, 1023, 1024, 1025, 1100):
+                left = np.delete(np.arange(count), 50) if count >= 100 else np.arange(count)
+                order = left[ranked(queries, rows[left], 20, precision)]
+                expected = np.take_along_axis(scores(queries, rows[:count], precision), order, axis=1).clip(-1, 1)
+                same_bits(index.search(queries, 20, exact=True), (order, expected))
+                if count in (64, 65, 256, 257, 1024, 1025, 1100):
+                    assert recall(index.search(queries, 20, method="sketch")[0], order) >= 0.95
+
+
+@pytest.mark.parametrize("method", ["sketch", "graph"])
+def test_a_parked_robot_that_drives_on_is_found(method):
+    # 1030 frames of one place, and then 3000 of others: the middle and the spread must follow.
+    dim, parked = 128, np.repeat(gaussian(1, 128, seed=3), 1030, axis=0)
+    places = np.repeat(gaussian(150, dim, seed=4), 20, axis=0)
+    driven = l2_normalize(places + np.float32(0.6) * gaussian(3000, dim, seed=8))
+    queries = l2_normalize(driven[::15] + np.float32(0.5) * gaussian(200, dim, seed=12))
+    index = filled(parked)
+    for first in range(0, 3000, 100):
+        index.add(np.arange(1030 + first, 1130 + first), driven[first : first + 100])
+    index.build_graph(m=16, ef_construction=100)
+    expected = index.search(queries, 5, exact=True)[0]
+    assert recall(index.search(queries, 5, method=method)[0], expected) >= 0.95
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dim", [8, 64, 100, 472, 512, 700])
+def test_every_instruction_set_gives_the_same_bits(tmp_path, dim, precision):
+    rows = np.concatenate([alike(400, dim), gaussian(50, dim), np.repeat(gaussian(1, dim, seed=1), 30, axis=0)])
+    queries = np.concatenate([alike(5, dim, seed=1), gaussian(5, dim, seed=1)])
+    answers = []
+    for name in instruction_sets():
+        index = filled(rows[:460], graph={"m": 6, "ef_construction": 24}, precision=precision, instruction_set=name)
+        index.add(np.arange(460, 480), rows[460:])
+        index.remove([3, 99, 460])
+        answers.append([index.search(queries, 7, method=method) for method in ("scan", "sketch", "graph")])
+        cursor = index.cursor()
+        answers[-1] += [cursor.search(query, 7, method="graph") for query in queries]
+        index.save(str(tmp_path / name), contract=bytes(32), state=bytes(32))
+        assert (tmp_path / name).read_bytes() == (tmp_path / "scalar").read_bytes()
+    for others in answers[1:]:
+        for answer, expected in zip(others, answers[0], strict=True):
+            same_bits(answer, expected)
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+def test_sketches_find_what_the_scan_finds(drive, precision, instruction_set):
+    rows, queries = drive
+    index = filled(rows, precision=precision, instruction_set=instruction_set)
+    ids, similarities = index.search(queries, 10, method="sketch")
+    check_answer(queries, ids, similarities, rows, precision)
+    order = ranked(queries, rows, 10, precision)
+    assert recall(ids, order) >= 0.99
+    index.remove(np.arange(0, 4000, 2))
+    left = np.arange(1, 4000, 2)
+    ids, _ = index.search(queries, 10, method="sketch")
+    assert recall(ids, left[ranked(queries, rows[left], 10, precision)]) >= 0.99
+    np.testing.assert_array_equal(
+        index.search(queries[:9], 2000, method="sketch"), index.search(queries[:9], 2000, exact=True)
+    )
+
+
+@pytest.mark.parametrize("dim", [100, 472])
+def test_sketches_see_through_a_common_mean(dim):
+    centres = np.repeat(alike(150, dim, seed=3), 20, axis=0)
+    rows = l2_normalize(centres + np.float32(0.05) * gaussian(3000, dim, seed=4))
+    queries = l2_normalize(rows[::20] + np.float32(0.03) * gaussian(150, dim, seed=5))
+    index = filled(rows, graph={"m": 16, "ef_construction": 100})
+    order = ranked(queries, rows, 10)
+    for method in ("sketch", "graph"):
+        assert recall(index.search(queries, 10, method=method)[0], order) >= 0.97
+
+
+# Ten stops of a robot that gives 300 identical frames at each, between 5000 other places.
+@pytest.fixture(scope="module")
+def stops():
+    rng = np.random.default_rng(8)
+    moving, parked = gaussian(5000, 64, seed=9), gaussian(10, 64, seed=10)
+    rows = np.concatenate(
+        [part for i in range(10) for part in (moving[500 * i : 500 * i + 500], np.repeat(parked[i : i + 1], 300, 0))]
+    )
+    others = np.concatenate([np.arange(800 * i, 800 * i + 500) for i in range(10)])
+    chosen = rng.choice(others, 300, replace=False)
+    queries = l2_normalize(rows[chosen] + np.float32(0.3) * gaussian(300, 64, seed=11))
+    return parked, queries, filled(rows, graph={"m": 16, "ef_construction": 80})
+
+
+def test_identical_frames_do_not_hide_places(stops):
+    parked, queries, index = stops
+    expected = index.search(queries, 1, exact=True)[0]
+    assert (index.search(queries, 1, method="graph", ef=128)[0] == expected).mean() >= 0.97
+    ids, similarities = index.search(parked, 300, method="graph")  # each stop by all of its frames
+    for stop, found in enumerate(ids):
+        np.testing.assert_array_equal(found, np.arange(800 * stop + 500, 800 * stop + 800))
+    np.testing.assert_allclose(similarities, 1, atol=1e-3)
+    near = l2_normalize(parked + np.float32(0.1) * gaussian(10, 64, seed=12))
+    same_bits(index.search(near, 5, method="graph"), index.search(near, 5, exact=True))
+
+
+def test_identical_frames_survive_a_file_removals_and_adds(stops, tmp_path):
+    parked, queries, built = stops
+    built.save(str(tmp_path / "index"), contract=bytes(32), state=bytes(32))
+    index, _ = PlaceIndex.load(str(tmp_path / "index"), dim=64, contract=bytes(32))
+    for method in ("scan", "sketch", "graph"):
+        same_bits(index.search(queries, 5, method=method), built.search(queries, 5, method=method))
+        same_bits(index.search(parked, 300, method=method), built.search(parked, 300, method=method))
+    index.remove([500])  # the one that is linked for the first stop
+    ids, _ = index.search(parked[0], 299, method="graph")
+    np.testing.assert_array_equal(ids, np.arange(501, 800))
+    index.add([9000, 9001], parked[:2])
+    np.testing.assert_array_equal(index.search(parked[0], 300, method="graph")[0], [*range(501, 800), 9000])
+    assert index.search(parked[1], 301, method="graph")[0].tolist() == [*range(1300, 1600), 9001]
+    new = gaussian(50, 64, seed=13)
+    index.add(np.arange(9100, 9150), new)
+    assert (index.search(new, 1, method="graph")[0][:, 0] == np.arange(9100, 9150)).mean() >= 0.96
+    index.remove([*range(501, 800), 9000])
+    ids, _ = index.search(parked[0], 5, method="graph")
+    assert not set(ids.tolist()) & {9000, *range(500, 800)}
+    expected = index.search(queries, 1, exact=True)[0]
+    assert (index.search(queries, 1, method="graph", ef=128)[0] == expected).mean() >= 0.97
+
+
+def test_explain_names_the_method_and_counts_its_work(drive):
+    rows, queries = drive
+    index = filled(rows, graph={"m": 8, "ef_construction": 40})
+    assert index.explain(queries[0], 5, exact=True)["method"] == "scan"
+    by = {method: index.explain(queries[0], 5, method=method) for method in ("scan", "sketch", "graph")}
+    for method, said in by.items():
+        assert set(said) == {"method", "compared", "scored"}
+        assert said["method"] == method
+        assert 5 <= said["scored"] <= 4000
+    assert by["scan"]["compared"] == by["sketch"]["compared"] == 4000
+    assert by["graph"]["compared"] < 1500
+    assert index.explain(queries[:1], 5)["method"] in by
+    wide = index.explain(queries[0], 5, method="graph", ef=400)
+    assert wide["compared"] > by["graph"]["compared"]
+    assert PlaceIndex(8).explain(gaussian(1, 8)[0], 1)["scored"] == 0
+
+
+def test_the_method_follows_the_costs(drive):
+    rows, queries = drive
+    index = filled(rows, graph={"m": 8, "ef_construction": 40})
+    measured = measure_costs()
+    assert set(measured) == {"scan_byte", "sketch_byte", "gather_line"}
+    assert all(0 < value < 1e9 for value in measured.values())
+    index.set_costs(measured)
+    same_bits(index.search(queries, 3), index.search(queries, 3, method=index.explain(queries[0], 3)["method"]))
+    for wrong in (0, -1, np.nan, np.inf, 1e9):
+        with pytest.raises(ValueError, match=r"costs\['sketch_byte'\] is "):
+            index.set_costs({**measured, "sketch_byte": wrong})
+    with pytest.raises(KeyError):
+        index.set_costs({"scan_byte": 1.0})
+    assert len(index.search(queries[0], 3)[0]) == 3
+
+
+@pytest.mark.parametrize("ef", [2**40, 2**62, sys.maxsize])
+@pytest.mark.parametrize("gone", [[], [0]])
+def test_a_walk_may_keep_more_rows_than_there_are(ef, gone):
+    index = filled(gaussian(4, 8), graph={"m": 4})
+    index.remove(gone)
+    query = gaussian(1, 8, seed=1)
+    same_bits(index.search(query, 3, ef=ef, method="graph"), index.search(query, 3, exact=True))
+    same_bits(index.cursor().search(query, 3, ef=ef, method="graph"), index.search(query, 3, exact=True))
 
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_an_empty_index_answers_with_nothing(graph):
     index = PlaceIndex(4)
     if graph:
-        assert index.build_graph() is True
+        assert index.build_graph() is None
     for queries, shape in [(gaussian(3, 4), (3, 0)), (gaussian(3, 4)[0], (0,)), (np.empty((0, 4), "f4"), (0, 0))]:
         ids, similarities = index.search(queries, 5)
         assert ids.shape == similarities.shape == shape
@@ -137,6 +439,14 @@ def test_a_bad_add_changes_nothing(ids, rows, error, message):
         (lambda index: index.build_graph(m=1), "m is 1, expected 2 to 128"),
         (lambda index: index.build_graph(m=129), "m is 129, expected 2 to 128"),
         (lambda index: index.build_graph(m=16, ef_construction=15), "ef_construction is 15, expected 16 to 4096"),
+        (lambda index: index.search(gaussian(2, 8), 1, method="graph"), "the method is 'graph' and there is no graph"),
+        (lambda index: index.search(gaussian(2, 8), 1, method="tree"), "method is 'tree', expected one of '', 'scan'"),
+        (lambda index: index.search(gaussian(2, 8), 1, exact=True, method="sketch"), "method is 'sketch' and exact"),
+        (lambda index: index.search(gaussian(2, 8), 1, exact=True, method="graph"), "method is 'graph' and exact"),
+        (lambda index: index.explain(gaussian(2, 8), 1), "query has 2 rows, expected one"),
+        (lambda index: index.cursor().search(gaussian(2, 8), 1), "query has 2 rows, expected one"),
+        (lambda index: PlaceIndex(8, precision="float64"), "precision is 'float64', expected one of 'float16'"),
+        (lambda index: PlaceIndex(8, instruction_set="mmx"), "instruction set is 'mmx', expected .* has: scalar"),
         (lambda index: PlaceIndex(0), "dim is 0, expected 1 or more"),
         (lambda index: PlaceIndex(65537), "dim is 65537, expected 1 to 65536"),
     ],
@@ -146,10 +456,10 @@ def test_a_value_out_of_range_is_refused(call, message):
         call(filled(gaussian(5, 8)))
 
 
-@pytest.mark.parametrize("graph", [{}, {"m": 8}])
+@pytest.mark.parametrize("graph", [None, {"m": 8}])
 def test_removed_places_are_gone_until_they_are_added_again(graph):
     rows = gaussian(50, 8)
-    index = filled(rows, **graph)
+    index = filled(rows, graph=graph)
     for ids in ([1, 50], [1, 1], [-1]):
         with pytest.raises(ValueError, match=f"place id {ids[-1]}"):
             index.remove(ids)
@@ -167,52 +477,58 @@ def test_removed_places_are_gone_until_they_are_added_again(graph):
     assert index.search(rows[:3], 5)[0].shape == (3, 0)
 
 
-def recall(ids, expected):
-    return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(ids.tolist(), expected.tolist(), strict=True)])
-
-
 def test_the_graph_finds_what_the_scan_finds_and_grows_with_adds_and_removals(drive):
     rows, queries = drive
-    index = filled(rows[:3600], m=16, ef_construction=100)
-    ids, similarities = index.search(queries, 10)
+    index = filled(rows[:3600], graph={"m": 16, "ef_construction": 100})
+    ids, similarities = index.search(queries, 10, method="graph")
     check_answer(queries, ids, similarities, rows)
     assert recall(ids, ranked(queries, rows[:3600], 10)) >= 0.95
     index.add(np.arange(3600, 4000), rows[3600:])
-    ids, _ = index.search(rows[3600:], 1)
+    ids, _ = index.search(rows[3600:], 1, method="graph")
     assert (ids[:, 0] == np.arange(3600, 4000)).mean() >= 0.99
     gone = np.random.default_rng(3).permutation(4000)[:2000]
     index.remove(gone)
     left = np.setdiff1d(np.arange(4000), gone)
-    ids, similarities = index.search(queries, 10)
+    ids, similarities = index.search(queries, 10, method="graph")
     check_answer(queries, ids, similarities, rows)
     assert np.isin(ids, left).all()
     assert recall(ids, left[ranked(queries, rows[left], 10)]) >= 0.95
     np.testing.assert_array_equal(index.search(queries, 10, exact=True)[0], left[ranked(queries, rows[left], 10)])
 
 
+@pytest.mark.parametrize("dim", [8, 16, 32, 64, 100])
+def test_the_graph_finds_the_best_in_few_dimensions(dim):
+    rows, queries = gaussian(1500, dim), gaussian(300, dim, seed=3)
+    index = filled(rows, graph={"m": 16, "ef_construction": 100})
+    expected = ranked(queries, rows, 1)
+    for method in ("sketch", "graph"):
+        assert (index.search(queries, 1, method=method, ef=256)[0] == expected).mean() >= 0.97
+
+
 def test_what_the_graph_cannot_reach_is_scanned():
-    rows = np.repeat(lattice(20, 8), 30, axis=0)  # copies are linked to copies alone
-    index = filled(rows, m=2, ef_construction=2)
+    rows = np.repeat(lattice(20, 8), 30, axis=0)  # twenty places with two links each
+    index = filled(rows, graph={"m": 2, "ef_construction": 2})
     index.remove(np.arange(0, 600, 3))
     queries = lattice(5, 8, seed=1)
-    for answer, expected in zip(index.search(queries, 400), index.search(queries, 400, exact=True), strict=True):
+    for answer, expected in zip(
+        index.search(queries, 400, method="graph"), index.search(queries, 400, exact=True), strict=True
+    ):
         np.testing.assert_array_equal(answer, expected)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_graph_of_mostly_removed_places_can_grow(seed):
-    # Seed 3 makes hnswlib's own deletion marks read out of bounds; only the address sanitizer sees it.
     rng = np.random.default_rng(seed)
     dim, count = int(rng.choice([2, 3, 8])), int(rng.integers(20, 300))
     rows = l2_normalize(rng.normal(size=(2 * count + 400, dim)).astype(np.float32))
-    index, alive, end = filled(rows[:count], m=2, ef_construction=2), np.arange(count), count
+    index, alive, end = filled(rows[:count], graph={"m": 2, "ef_construction": 2}), np.arange(count), count
     for _ in range(6):
         gone = rng.permutation(alive)[: int(len(alive) * rng.choice([0.5, 0.9, 0.99]))]
         index.remove(gone)
         new = np.arange(end, end + int(rng.integers(1, 60)))
         index.add(new, rows[new])
         alive, end = np.concatenate([np.setdiff1d(alive, gone), new]), int(new[-1]) + 1
-        ids, similarities = index.search(rows[:5], 3)
+        ids, similarities = index.search(rows[:5], 3, method="graph")
         assert ids.shape == (5, min(3, len(alive)))
         assert np.isin(ids, alive).all()
         check_answer(rows[:5], ids, similarities, rows)
@@ -220,27 +536,87 @@ def test_a_graph_of_mostly_removed_places_can_grow(seed):
 
 def test_a_build_tells_how_far_it_is():
     told = []
-    assert filled(gaussian(600, 8)).build_graph(progress=lambda done, total: told.append((done, total))) is True
-    assert told == [(256, 600), (512, 600), (600, 600)]
+    index = filled(gaussian(1600, 8))
+    assert index.build_graph(m=4, ef_construction=8, progress=lambda *numbers: told.append(numbers)) is None
+    done = [done for done, total in told]
+    assert done == sorted(set(done))
+    assert told[-1] == (1600, 1600)
+    assert {total for _, total in told} == {1600}
+    assert np.diff([0, *done]).max() <= 320
 
 
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
-@pytest.mark.parametrize("graph", [{}, {"m": 4}])
-def test_what_progress_raises_cancels_the_build(error, graph):
+@pytest.mark.parametrize("graph", [None, {"m": 4}])
+@pytest.mark.parametrize("when", [1, 600])
+def test_what_progress_raises_cancels_the_build(tmp_path, error, graph, when):
     rows = gaussian(600, 8)
-    index = filled(rows, **graph)
-    before = index.search(rows[:50], 5)
+    index = filled(rows, graph=graph)
+    before = [index.search(rows[:50], 5, method=method) for method in ("scan", "sketch", "graph")[: 2 + bool(graph)]]
+    index.save(str(tmp_path / "before"), contract=bytes(32), state=bytes(32))
 
     def cancel(done, total):
-        raise error("enough")
+        if done >= when:
+            raise error("enough")
 
     with pytest.raises(error, match="enough"):
-        index.build_graph(progress=cancel)
+        index.build_graph(m=7, progress=cancel)
     assert index.has_graph == bool(graph)
-    np.testing.assert_array_equal(index.search(rows[:50], 5), before)
+    for method, answer in zip(("scan", "sketch", "graph"), before, strict=False):
+        same_bits(index.search(rows[:50], 5, method=method), answer)
+    index.save(str(tmp_path / "after"), contract=bytes(32), state=bytes(32))
+    assert (tmp_path / "after").read_bytes() == (tmp_path / "before").read_bytes()
     index.add([600], rows[0])
-    assert index.build_graph() is True
+    index.build_graph()
     assert index.has_graph
+
+
+def test_progress_may_use_and_change_the_index(tmp_path):
+    rows = gaussian(1000, 16)
+    index = filled(rows[:700])
+    told = []
+
+    def busy(done, total):
+        told.append((done, total))
+        count = len(told)
+        if count <= 3:
+            index.add(np.arange(700 + 100 * (count - 1), 700 + 100 * count), rows[600 + 100 * count :][:100])
+            index.remove([count])
+        index.save(str(tmp_path / "index"), contract=bytes(32), state=bytes(32))
+        assert (index.search(rows[500:505], 1)[0][:, 0] == np.arange(500, 505)).all()
+        assert not index.has_graph
+
+    thread = threading.Thread(target=index.build_graph, kwargs={"progress": busy, "m": 8}, daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert told[-1] == (1000, 1000)
+    assert index.has_graph
+    assert (len(index), index.removed) == (997, 3)
+    found = index.search(rows, 1, method="graph")[0][:, 0]
+    assert (found == np.arange(1000))[4:].mean() >= 0.99  # also those that came while it was built
+    assert not np.isin(found, [1, 2, 3]).any()
+    index.add([5000], rows[1])
+    assert index.search(rows[1], 1, method="graph")[0].tolist() == [5000]
+
+
+def test_rows_added_by_another_thread_during_a_build_are_in_the_graph():
+    rows = gaussian(2500, 32)
+    index, more, errors = filled(rows[:2000]), threading.Event(), []
+
+    def add():
+        try:
+            more.wait(30)
+            for i in range(2000, 2500, 10):
+                index.add(np.arange(i, i + 10), rows[i : i + 10])
+        except BaseException as error:
+            errors.append(error)
+
+    adder = threading.Thread(target=add)
+    adder.start()
+    index.build_graph(m=8, ef_construction=60, progress=lambda done, total: more.set())
+    adder.join()
+    assert not errors
+    assert (index.search(rows, 1, method="graph", ef=100)[0][:, 0] == np.arange(2500)).mean() >= 0.98
 
 
 def test_ctrl_c_ends_a_build_that_tells_nobody():

@@ -49,7 +49,7 @@ def test_searches_run_beside_an_add_and_a_build(drive):
     def search(state):
         size = len(index)
         ids, similarities = index.search(queries[:20], 5)
-        np.testing.assert_allclose(similarities, np.einsum("qd,qkd->qk", queries[:20], rows[ids]), atol=1e-5)
+        np.testing.assert_allclose(similarities, np.einsum("qd,qkd->qk", queries[:20], rows[ids]), atol=3e-4)
         assert (np.diff(similarities) <= 0).all()
         assert all(len(set(found)) == 5 for found in ids.tolist())
         assert ids.min() >= 100
@@ -69,7 +69,7 @@ def test_searches_run_beside_an_add_and_a_build(drive):
             index.build_graph(m=8, ef_construction=16)
         adder.join()
     assert len(index) == 1700
-    cosines = queries.astype(np.float64) @ rows[100:1800].T.astype(np.float64)
+    cosines = queries.astype(np.float64) @ rows[100:1800].astype(np.float16).T.astype(np.float64)
     expected = 100 + np.argsort(-cosines, axis=1)[:, :5]
     np.testing.assert_array_equal(index.search(queries, 5, exact=True)[0], expected)
 
