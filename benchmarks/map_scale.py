@@ -5,8 +5,9 @@
     python benchmarks/map_scale.py --quick                          5,000 places
 
 Makes a map of random unit descriptors in clusters (frames of one spot resemble each other), opens it once so that
-its index is built and saved, then opens it in processes of their own and takes the time from the start of the
-process to the first answer. "warm": the files are in the page cache, as on a robot that restarts its software.
+its index and its graph are built and saved, then opens it in processes of their own and takes the time from the
+start of the process to the first answer. "warm": the files are in the page cache, as on a robot that restarts its
+software.
 "cold": their pages were dropped first (posix_fadvise), as after a boot, as far as the operating system complies;
 the libraries stay warm in both, so a first start after a boot takes longer than this shows.
 
@@ -111,11 +112,12 @@ def measure_opening(path: Path, model: Path | None, runs: int, cold: bool) -> di
     return {stage: statistics.median(each[stage] for each in taken) for stage in STAGES}
 
 
-def build(path: Path, model: Path | None, places: int) -> tuple[dict[str, float], object]:
-    """Make the map and its index; seconds by step, and the clusters' centres."""
+def build(path: Path, model: Path | None, places: int) -> tuple[dict[str, float], object, str]:
+    """Make the map and its index; seconds by step, the clusters' centres, and how it is searched."""
     import numpy as np
 
     import sdk
+    from sdk.index_file import WAYS
     from sdk.map_index import MapIndex
 
     generator = np.random.default_rng(0)
@@ -132,11 +134,13 @@ def build(path: Path, model: Path | None, places: int) -> tuple[dict[str, float]
     seconds["add places"] = time.perf_counter() - started
     started = time.perf_counter()
     index = MapIndex(place_map, tell)
-    index.save()
     seconds["build and save the index"] = time.perf_counter() - started
-    seconds["of which graph"] = float(index.has_graph)
+    started = time.perf_counter()
+    index.build_graph()
+    seconds["build and save the graph, while it answers"] = time.perf_counter() - started
+    index.close()
     place_map.close()
-    return seconds, centres
+    return seconds, centres, WAYS[index.method()]
 
 
 def measure_adding(path: Path, centres: object, singles: int, batches: int) -> dict[str, float]:
@@ -163,6 +167,7 @@ def measure_adding(path: Path, centres: object, singles: int, batches: int) -> d
                 indexed.append((ended - written) * 1e3)
             else:
                 together.append((ended - started) * 1e3 / size)
+    index.stop()
     place_map.close()
     return {
         "add, median": statistics.median(flushed),
@@ -205,8 +210,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="map_scale-", dir=arguments.folder)).resolve()
     try:
         path = folder / "scale.places"
-        seconds, centres = build(path, arguments.model, arguments.places)
-        graph = bool(seconds.pop("of which graph"))
+        seconds, centres, way = build(path, arguments.model, arguments.places)
         sizes = {file.name.replace("scale", "map"): file.stat().st_size for file in sorted(folder.iterdir())}
         warm = measure_opening(path, arguments.model, arguments.runs, cold=False)
         cold = measure_opening(path, arguments.model, arguments.runs, cold=True)
@@ -217,7 +221,7 @@ def main() -> int:
     record = {
         "places": arguments.places,
         "model": arguments.model.name if arguments.model else None,
-        "search": "graph" if graph else "exact scan",
+        "search": way,
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "file system": medium,
@@ -230,7 +234,7 @@ def main() -> int:
     network = f"network {record['model'] or 'none'}"
     print(f"{arguments.places:,} places, {record['search']}, {network}; {os.cpu_count()} cores, {medium}\n")
     for name, value in seconds.items():
-        print(f"{name:32} {value:10.1f} s")
+        print(f"{name:42} {value:10.1f} s")
     for name, value in sizes.items():
         print(f"{name:32} {value / 1e6:10.1f} MB")
     print(f"\n{'to the first answer':32} {'warm':>10} {'cold':>10}   median of {arguments.runs} processes")

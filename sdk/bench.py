@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ._core import l2_normalize
 from .errors import EngineError
+from .index_file import WAYS
 from .localization import Place
 from .localizer import Localizer
 from .places import PlaceMap
@@ -115,7 +116,7 @@ def measure_steady_state(
         progress: told as (what, done, total) in hundredths of the time.
 
     Returns:
-        "queries", "queries_per_s", "map_places", "search" ("graph" or "exact scan"), and "stages_ms": min, p50,
+        "queries", "queries_per_s", "map_places", "search" (a value of `WAYS`), and "stages_ms": min, p50,
         p90, p99 and max of each stage and of the whole query.
     """
     for i in range(WARM_UP_QUERIES):
@@ -134,7 +135,7 @@ def measure_steady_state(
         "queries": queries,
         "queries_per_s": queries / elapsed,
         "map_places": len(localizer),
-        "search": "graph" if localizer.index.has_graph else "exact scan",
+        "search": WAYS[localizer.index.method()],
         "stages_ms": {
             stage: dict(zip(PERCENTILES, np.percentile(ms, list(PERCENTILES.values())).tolist(), strict=True))
             for stage, ms in times.items()

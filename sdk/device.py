@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .cpu import cpu_name
+
 __all__ = ["cuda_driver", "describe_device", "package_versions"]
 
 PACKAGES = ("structvpr", "numpy", "opencv-python-headless", "onnxruntime", "tensorrt", "cuda-bindings", "torch", "onnx")
@@ -45,12 +47,11 @@ def describe_device() -> dict[str, Any]:
     """Identity of the machine and of the software that figures depend on. Fields that are unknown are None."""
     cpuinfo = _read("/proc/cpuinfo") or ""
     flags = set(re.findall(r"\S+", " ".join(re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)[:1])))
-    name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     model = _read("/proc/device-tree/model")
     memory = re.search(r"^MemTotal:\s*(\d+) kB", _read("/proc/meminfo") or "", re.MULTILINE)
     return {
         "model": model.strip("\0\n") if model else None,
-        "cpu": name[1] if name else None,
+        "cpu": cpu_name(),
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": int(memory[1]) * 1024 if memory else None,

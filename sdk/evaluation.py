@@ -46,7 +46,7 @@ def rank(queries: npt.NDArray[np.float32], database: npt.NDArray[np.float32], k:
     Raises:
         ValueError: shapes or values that `PlaceIndex` refuses.
     """
-    index = PlaceIndex(database.shape[1])
+    index = PlaceIndex(database.shape[1], precision="float32")  # recall of the network's figures, not of rounded ones
     index.add(np.arange(len(database), dtype=np.int64), database)
     return index.search(queries, k, exact=True)[0]
 

@@ -38,6 +38,8 @@ class Localizer:
 
     Safe to use from several threads. Any number of processes may query one map; one at a time may change it, and
     the others see its changes at their next query.
+
+    A large map that has no graph yet answers without it while a thread builds it; `index.build_graph()` waits for that.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Localizer:
             self.map.require_model(self.contract)
             self.map.require_geography(geography)
             self.index = MapIndex(self.map, progress)
+            on_failure.callback(self.index.stop)
             # The first inference of any runtime allocates; it should not be the robot's first frame.
             self._backend.infer(np.full((1, self.contract.height, self.contract.width, 3), 128, np.uint8))
             on_failure.pop_all()
@@ -246,8 +249,6 @@ class Localizer:
                 progress("frames", done, max(total, done))
         if places:
             self.add_described(places, np.stack(descriptors))
-        with self._sync:
-            self.index.build_graph()
         return done
 
     def remove(self, place_ids: int | Sequence[int]) -> None:
@@ -283,7 +284,7 @@ class Localizer:
                 return
             self._closed = True
             try:
-                self.index.save()
+                self.index.close()
             finally:
                 self.map.close()
                 if self._owns_backend:
@@ -326,7 +327,7 @@ class Localizer:
         if self._sync.acquire(blocking=False):
             try:
                 self.map.changed()
-                self.index.refresh()
+                self.index.refresh(wait=False)
             finally:
                 self._sync.release()
 

@@ -9,7 +9,7 @@ import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,7 +22,6 @@ from .localization import Geography
 __all__ = [
     "MapState",
     "Pair",
-    "Snapshot",
     "connect",
     "create_file",
     "move_into_place",
@@ -31,7 +30,6 @@ __all__ = [
     "require_new",
     "require_unicode",
     "scratch",
-    "snapshot",
     "sweep",
     "translated",
 ]
@@ -39,7 +37,7 @@ __all__ = [
 APPLICATION_ID = 0x53565052  # "SVPR", at offset 68 of the file: what `file` and SQLite tell it by
 SCHEMA_VERSION = 1  # PRAGMA user_version
 DTYPES = ("float16", "float32")
-ROWS_A_BATCH = 4096
+IDS_A_STATEMENT = 500  # SQLite before 3.32 takes at most 999 parameters
 
 # How SQLite says that it cannot make or fill the files beside a database (its codes come with Python 3.11).
 NO_ROOM = {
@@ -82,11 +80,21 @@ class MapState:
     def plus(self, pairs: Iterable[Pair], sign: int = 1) -> MapState:
         """The state with (id, descriptor bytes) pairs added, or with sign -1 taken off."""
         digest, count = self.digest, self.count
-        for place_id, blob in pairs:
-            hashed = hashlib.blake2b(place_id.to_bytes(8, "little") + blob, digest_size=16).digest()
-            digest = (digest + sign * int.from_bytes(hashed, "little")) % (1 << 128)
+        for pair in pairs:
+            digest = (digest + sign * int.from_bytes(self.digest_of(pair), "little")) % (1 << 128)
             count += sign
         return MapState(digest, count)
+
+    def without(self, digests: Collection[bytes]) -> MapState:
+        """The state with pairs taken off of which the digests are known, see `digest_of`."""
+        taken = sum(int.from_bytes(digest, "little") for digest in digests)
+        return MapState((self.digest - taken) % (1 << 128), self.count - len(digests))
+
+    @staticmethod
+    def digest_of(pair: Pair) -> bytes:
+        """The 16 bytes that a pair adds to `digest`, little-endian."""
+        place_id, blob = pair
+        return hashlib.blake2b(place_id.to_bytes(8, "little") + blob, digest_size=16).digest()
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, str]) -> MapState:
@@ -259,37 +267,6 @@ def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
                 raise damaged(path, error) from None
             raise
     raise AssertionError("every mode returns or raises")
-
-
-@contextlib.contextmanager
-def snapshot(path: Path, file: Path, after_id: int = -1) -> Iterator[Snapshot]:
-    """The map as it is at this moment, whatever is written while it is read.
-
-    Args:
-        path: the map as its user names it, for messages.
-        file: where it lies.
-        after_id: leave out the places up to this id.
-    """
-    with translated(path):
-        connection, _ = connect(file)
-        with contextlib.closing(connection):
-            connection.execute("BEGIN")
-            yield Snapshot(connection, MapState.from_meta(read_meta(connection)), after_id)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One moment of a map: its `state`, and the connection that sees no other."""
-
-    connection: sqlite3.Connection
-    state: MapState
-    after_id: int
-
-    def batches(self) -> Iterator[list[Pair]]:
-        """(id, descriptor bytes) pairs by id, some thousand at a time."""
-        cursor = self.connection.execute("SELECT id, descriptor FROM places WHERE id > ? ORDER BY id", (self.after_id,))
-        while batch := cursor.fetchmany(ROWS_A_BATCH):
-            yield batch
 
 
 def read_meta(connection: sqlite3.Connection) -> dict[str, str]:

@@ -15,10 +15,10 @@ from .errors import ContractError, MapError
 from .localization import Geography, Place
 from .map_file import (
     DTYPES,
+    IDS_A_STATEMENT,
     Access,
     MapState,
     Pair,
-    Snapshot,
     connect,
     damaged,
     has_log,
@@ -27,15 +27,12 @@ from .map_file import (
     require_new,
     require_unicode,
     scratch,
-    snapshot,
     translated,
 )
 from .map_rows import COLUMNS, DescriptorFormat, Descriptors, place_from
+from .map_snapshot import Snapshot, snapshot
 
 __all__ = ["MapReader"]
-
-IDS_A_STATEMENT = 500  # SQLite before 3.32 takes at most 999 parameters
-
 
 Map = TypeVar("Map", bound="MapReader")
 
@@ -145,7 +142,7 @@ class MapReader:
             return [place_from(row) for row in self._reader.execute(f"SELECT id, {COLUMNS} FROM places ORDER BY id")]
 
     def snapshot(self, after_id: int = -1) -> contextlib.AbstractContextManager[Snapshot]:
-        """The state and the descriptors of one moment, whatever is written meanwhile; see `map_file.snapshot`."""
+        """The state and the descriptors of one moment, whatever is written meanwhile; see `map_snapshot.snapshot`."""
         return snapshot(self.path, self.file, after_id)
 
     def stored(self, after_id: int = -1) -> Iterator[list[Pair]]:

@@ -25,6 +25,7 @@ from .map_file import (
 )
 from .map_reader import MapReader
 from .map_rows import COLUMNS, Descriptors, to_columns
+from .map_snapshot import record_losses
 from .writer_lock import WriterLock
 
 __all__ = ["PlaceMap", "to_id"]
@@ -113,6 +114,7 @@ class PlaceMap(MapReader):
                 pairs.append(self._pair(change, place_id))
                 change.connection.execute("DELETE FROM places WHERE id = ?", (place_id,))
             change.state = change.state.plus(pairs, sign=-1)
+            record_losses(change.connection, pairs)
         return pairs
 
     def update(self, place: Place, descriptor: Descriptors | None = None) -> tuple[Pair, Pair]:
@@ -134,6 +136,7 @@ class PlaceMap(MapReader):
                 f"UPDATE places SET {marks}, descriptor = ? WHERE id = ?", (*columns, new[1], new[0])
             )
             change.state = change.state.plus([old], sign=-1).plus([new])
+            record_losses(change.connection, [old] if blobs else [])
         return old, new
 
     def close(self) -> None:

@@ -53,6 +53,7 @@ def test_commands_of_the_readme_run(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STRUCTVPR_DATA", str(folder / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     commands = [
         shlex.split(line, comments=True)
         for block in blocks("sh")

@@ -48,6 +48,7 @@ def bench(
         with Localizer(model, map_path, threads=threads, progress=tell) as localizer:
             if len(localizer) == 0:
                 raise MapError(f"{map_path}: the map is empty, expected places; add some with `structvpr map build`")
+            localizer.index.build_graph()  # it would be built meanwhile, by a thread that the queries compete with
             steady = measure_steady_state(localizer, images, seconds, tell)
             contract = localizer.contract
             memory = memory_bytes()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sdk.device import cuda_driver, describe_device
+from sdk.search_costs import costs_path, search_costs
 
 from .console import print_json
 
@@ -56,6 +57,7 @@ def _examine(device: dict[str, Any]) -> list[Finding]:
     sets = device["instruction_sets"]
     return [
         _kernel(),
+        _search(),
         Finding("instruction sets", "ok", ", ".join(sets) or "none beyond the baseline"),
         _onnxruntime(),
         _driver(device),
@@ -70,6 +72,17 @@ def _kernel() -> Finding:
     import sdk._core
 
     return Finding("kernel", "ok", f"sdk._core, index file version {sdk._core.INDEX_FILE_VERSION}")
+
+
+def _search() -> Finding:
+    from sdk._core import PlaceIndex
+
+    costs = ", ".join(f"{name} {float(f'{nanoseconds:.3g}'):g}" for name, nanoseconds in search_costs().items())
+    path = costs_path()
+    kept = "measured now, for there is nowhere to keep them"
+    if path is not None and path.exists():
+        kept = f"measured once, kept in {path} (remove it to measure again)"
+    return Finding("search", "ok", f"{PlaceIndex(1).instruction_set}, costs in ns: {costs}; {kept}")
 
 
 def _onnxruntime() -> Finding:

@@ -129,7 +129,7 @@ def _evaluate(
     backend: Backend, a_set: EvaluationSet, database: npt.NDArray[np.float32], ks: Sequence[int], tell: Any
 ) -> dict[str, Any]:
     queries, describe_ms = _describe(backend, a_set.queries, a_set.name, tell)
-    index = PlaceIndex(database.shape[1])
+    index = PlaceIndex(database.shape[1], precision="float32")  # recall of the network's figures, not of rounded ones
     index.add(np.arange(len(database)), database)
     ranked, search_ms = [], []
     for row in queries:  # one by one, as a robot asks

@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from sdk import Localizer, MapError, PlaceMap, open_backend, open_source
+from sdk._core import IndexFileError
+from sdk.index_file import WAYS, index_path, load_index, method_of
 from sdk.map_file import place_new_map, sweep
-from sdk.map_index import GRAPH_FROM, MapIndex, index_path
+from sdk.map_index import GRAPH_FROM, MapIndex
+from sdk.search_costs import COSTS_FROM, search_costs
 
 from .console import print_json, print_table, progress_bars
 
@@ -88,19 +91,33 @@ def build(
             added = new.build(frames, progress=tell)
             if added == 0:
                 raise MapError(f"{source}: gave no frame, expected at least one; check the file")
-            if old is not None:
+            if old is None:
+                no_graph = _build_graph(new.index)
+            else:
                 pairs = [pair for batch in new.map.stored() for pair in batch]
                 old.add_described(new.map.all_places(), new.map.decode(pairs))
-                old.index.build_graph()
+                no_graph = _build_graph(old.index)
         if old is None:
             place_new_map(working, map_path)
             with contextlib.suppress(FileNotFoundError):  # where there was no room for it
                 index_path(working).replace(index_path(map_path))
     seconds = time.perf_counter() - started
     if as_json:
-        print_json({"map": str(map_path), "places": added, "seconds": seconds})
+        print_json({"map": str(map_path), "places": added, "seconds": seconds, "graph_error": no_graph})
     else:
         typer.echo(f"{map_path}: {added} places in {seconds:.1f} s ({seconds / added * 1e3:.1f} ms a place)")
+        if no_graph is not None:
+            typer.echo(f"{map_path}: {no_graph}")
+
+
+def _build_graph(index: MapIndex) -> str | None:
+    """Wait for the graph; what to say if there is none, for a map without it is a map all the same."""
+    try:
+        index.build_graph()
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".rstrip(": ")
+        return f"its graph could not be built ({found}), expected memory for it; until the next opening it is scanned"
+    return None
 
 
 @app.command()
@@ -128,6 +145,7 @@ def info(map_path: MapArgument, as_json: Json = False) -> None:
             "descriptor": f"{contract.descriptor_dim} x {place_map.descriptor_dtype}",
             "map bytes": map_path.stat().st_size,
             "index bytes": index_file.stat().st_size if index_file.exists() else None,
+            "search": _way(place_map),
             "calibrated": False,
         }
     finally:
@@ -136,6 +154,17 @@ def info(map_path: MapArgument, as_json: Json = False) -> None:
         print_json(record)
         return
     print_table(("", ""), [(key, _text(value)) for key, value in record.items()])
+
+
+def _way(place_map: PlaceMap) -> str | None:
+    """How the map's index is searched, None if it has none that can be."""
+    try:
+        index, _, _ = load_index(place_map)
+        if len(index) >= COSTS_FROM:
+            index.set_costs(search_costs())
+        return WAYS[method_of(index)]
+    except IndexFileError:
+        return None
 
 
 def _text(value: object) -> str:
@@ -165,18 +194,22 @@ def verify(map_path: MapArgument, as_json: Json = False) -> None:
         if not findings:
             with progress_bars() as tell:
                 index = MapIndex(place_map, tell)
-            search = f"exact scan (a graph from {GRAPH_FROM:,} places on)"
-            if index.has_graph:
+                index.verify()
+                no_graph = _build_graph(index)
+            search = WAYS[index.method()]
+            if not index.has_graph:
+                search += f" (a graph from {GRAPH_FROM:,} places on)"
+            else:
                 recall = index.graph_recall()
-                search = f"graph, which finds {100 * recall:.1f} % of a sample of the map's own places"
+                search += f"; the graph finds {100 * recall:.1f} % of a sample of the map's own places"
                 if recall < LEAST_GRAPH_RECALL:
                     findings = [
                         f"the graph finds only {100 * recall:.1f} % of a sample of the map's own places, expected "
                         f"{100 * LEAST_GRAPH_RECALL:g} %; remove identical frames (a covered lens, a parked robot)"
                     ]
             notes = [f"{len(place_map):,} places read, all sound", f"index {index.origin}; search by {search}"]
-            if not place_map.read_only:
-                index.save()
+            notes += [no_graph] if no_graph is not None else []
+            index.close()
     finally:
         place_map.close()
     if as_json:

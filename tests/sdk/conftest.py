@@ -9,6 +9,14 @@ import pytest
 from map_fakes import Child, FakeBackend, Frame, make_frames
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder that is not the user's; one for the whole run, as a machine has."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def backend() -> FakeBackend:
     return FakeBackend()

@@ -79,7 +79,7 @@ class Metronome:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
-        self.index = SimpleNamespace(has_graph=True)
+        self.index = SimpleNamespace(method=lambda: "graph")
 
     def __len__(self) -> int:
         return 7

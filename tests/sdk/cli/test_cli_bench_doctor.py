@@ -61,7 +61,8 @@ def test_doctor(run: Run) -> None:
     assert done.code == 0
     assert done.err == ""
     lines = done.out.splitlines()
-    for part in ("kernel", "instruction sets", "ONNX Runtime", "CUDA driver", "TensorRT", "SQLite", "extra export"):
+    parts = ("kernel", "search", "instruction sets", "ONNX Runtime", "CUDA driver", "TensorRT", "SQLite")
+    for part in (*parts, "extra export"):
         assert [line for line in lines if line[2:].startswith(("+", "-", "!")) and f" {part}: " in line], part
     for line in lines[1:]:
         if line.startswith("  -"):

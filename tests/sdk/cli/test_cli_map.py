@@ -12,6 +12,7 @@ from cli_runs import NUM_PHOTOS, Run, contents
 from pictures import encode, picture, write_pictures, write_video
 
 import sdk
+from sdk.index_file import index_path, load_index
 
 
 def places_of(path: Path) -> list[sdk.Place]:
@@ -152,6 +153,55 @@ def test_verify_mends_the_index(campus: Path, run: Run) -> None:
     index.write_bytes(index.read_bytes()[:100])
     assert "index rebuilt" in run("map", "verify", campus).out
     assert "index read" in run("map", "verify", campus).out
+
+
+def test_verify_finds_damage_that_no_search_has_met(campus: Path, run: Run) -> None:
+    index = campus.with_name("campus.places.index")
+    content = bytearray(index.read_bytes())
+    content[-1] ^= 1
+    index.write_bytes(content)
+    assert "index rebuilt: its index is damaged in block" in run("map", "verify", campus).out
+    assert "index read; search by exact scan (a graph from 50,000 places on)" in run("map", "verify", campus).out
+
+
+def test_build_and_verify_wait_for_the_graph(
+    model: Path, photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdk.map_index.GRAPH_FROM", 3)
+    path = tmp_path / "m.places"
+    assert run("map", "build", model, photos, path).code == 0
+    assert load_index(sdk.PlaceMap.open(path))[0].has_graph
+    index_path(path).unlink()
+    assert "the graph finds 100.0 % of a sample" in run("map", "verify", path).out
+    assert load_index(sdk.PlaceMap.open(path))[0].has_graph
+    assert run("map", "build", model, photos, path, "--append").code == 0
+    saved = load_index(sdk.PlaceMap.open(path))[0]
+    assert (saved.has_graph, len(saved)) == (True, 2 * NUM_PHOTOS)
+
+
+def test_a_graph_that_cannot_be_built_costs_no_map(
+    model: Path, photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sdk.map_index.GRAPH_FROM", 3)
+    monkeypatch.setattr("sdk._core.PlaceIndex.build_graph", fail)
+    path = tmp_path / "m.places"
+    done = run("map", "build", model, photos, path)
+    assert (done.code, done.err) == (0, "")
+    assert "its graph could not be built (MemoryError)" in done.out
+    assert len(places_of(path)) == NUM_PHOTOS
+    assert "its graph could not be built (MemoryError)" in run("map", "verify", path).out
+    done = run("map", "build", model, photos, path, "--append", "--json")
+    assert "MemoryError" in json.loads(done.out)["graph_error"]
+
+
+def test_info_says_how_it_is_searched(campus: Path, run: Run) -> None:
+    assert json.loads(run("map", "info", campus, "--json").out)["search"] == "exact scan"
+    campus.with_name("campus.places.index").unlink()
+    assert json.loads(run("map", "info", campus, "--json").out)["search"] is None
+    assert run("map", "info", campus).out.count("none; it is built at the next opening") == 2
 
 
 def test_export(model: Path, photos: Path, campus: Path, tmp_path: Path, run: Run) -> None:

@@ -1,0 +1,31 @@
+"""Which CPU this is. Apart from `device`, whose imports would make every start of a localiser slower."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+__all__ = ["cpu_model", "cpu_name"]
+
+
+def cpu_name() -> str | None:
+    """The name that the CPU gives itself; None on ARM, where it gives none."""
+    name = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return name[1] if name else None
+
+
+def cpu_model() -> str:
+    """What tells one kind of CPU from another: its name, or the board's with the numbers of its kinds of cores."""
+    if name := cpu_name():
+        return name
+    board = _read("/proc/device-tree/model").strip("\0\n")
+    numbers = re.findall(r"^CPU (?:implementer|part)\s*:\s*(\S+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return " ".join([os.uname().machine, board, *dict.fromkeys(numbers)]).strip()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
