@@ -42,21 +42,33 @@ double squared_length(const float* row, std::size_t dim) {
 
 template <class Value>
 [[gnu::always_inline]] inline float dot(const float* query, const Value* row, std::size_t dim) {
-    float32x4_t lanes[8];
-    for (float32x4_t& four : lanes) four = vdupq_n_f32(0.0F);
+    // By name: GCC 12 keeps an array of them in memory, and stores and loads it in every pass.
+    float32x4_t a = vdupq_n_f32(0.0F);
+    float32x4_t b = a;
+    float32x4_t c = a;
+    float32x4_t d = a;
+    float32x4_t e = a;
+    float32x4_t f = a;
+    float32x4_t g = a;
+    float32x4_t h = a;
+    const auto add_eight = [&](std::size_t i, float32x4_t& first, float32x4_t& second) {
+        float32x4_t low;
+        float32x4_t high;
+        load_values(row + i, low, high);
+        first = vaddq_f32(first, vmulq_f32(vld1q_f32(query + i), low));
+        second = vaddq_f32(second, vmulq_f32(vld1q_f32(query + i + 4), high));
+    };
     for (std::size_t i = 0; i < dim; i += 32) {
-#pragma GCC unroll 4
-        for (std::size_t k = 0; k < 8; k += 2) {
-            float32x4_t low;
-            float32x4_t high;
-            load_values(row + i + 4 * k, low, high);
-            lanes[k] = vaddq_f32(lanes[k], vmulq_f32(vld1q_f32(query + i + 4 * k), low));
-            lanes[k + 1] = vaddq_f32(lanes[k + 1], vmulq_f32(vld1q_f32(query + i + 4 * k + 4), high));
-        }
+        add_eight(i, a, b);
+        add_eight(i + 8, c, d);
+        add_eight(i + 16, e, f);
+        add_eight(i + 24, g, h);
     }
-#pragma GCC unroll 4
-    for (std::size_t k = 0; k < 4; ++k) lanes[k] = vaddq_f32(lanes[k], lanes[k + 4]);
-    const float32x4_t four = vaddq_f32(vaddq_f32(lanes[0], lanes[2]), vaddq_f32(lanes[1], lanes[3]));
+    a = vaddq_f32(a, e);
+    b = vaddq_f32(b, f);
+    c = vaddq_f32(c, g);
+    d = vaddq_f32(d, h);
+    const float32x4_t four = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
     const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
