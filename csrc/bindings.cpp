@@ -87,7 +87,16 @@ Ids to_ids(const py::object& object, std::size_t expected) {
         const std::string wanted = expected == SIZE_MAX ? "n" : std::to_string(expected);
         throw py::value_error("ids have shape " + shape_text(any) + ", expected (" + wanted + ",)");
     }
-    return Ids(any);
+    Ids ids(any);
+    if (any.dtype().kind() == 'u') {  // of which the largest come out negative
+        for (py::ssize_t i = 0; i < ids.size(); ++i) {
+            if (ids.data()[i] < 0) {
+                throw py::value_error("place id " + std::to_string(static_cast<std::uint64_t>(ids.data()[i])) +
+                                      " is too large, expected below 2^63");
+            }
+        }
+    }
+    return ids;
 }
 
 vpr::Fingerprint to_fingerprint(const py::bytes& bytes, const char* what) {
@@ -167,7 +176,12 @@ constexpr std::pair<const char*, double vpr::Costs::*> kCosts[] = {{"scan_byte",
 vpr::Costs to_costs(const py::object& from) {
     vpr::Costs costs;
     for (const auto& [name, member] : kCosts) {
-        const double value = py::cast<double>(from[name]);
+        double value = 0;
+        try {
+            value = py::cast<double>(from[name]);
+        } catch (const py::cast_error&) {
+            throw py::type_error("costs['" + std::string(name) + "'] is not a number, expected nanoseconds");
+        }
         if (!(value > 0 && value < 1e9)) {
             throw py::value_error("costs['" + std::string(name) + "'] is " + std::to_string(value) +
                                   ", expected nanoseconds above 0; measure them anew");

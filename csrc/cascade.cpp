@@ -22,6 +22,13 @@ constexpr std::size_t kFewMore = 16;  // candidates that are scored sooner than 
 
 }  // namespace
 
+std::size_t kept_on_walk(const Rows& rows, std::size_t k, std::size_t ef) noexcept {
+    const std::size_t kept = std::min(std::max(ef, k), rows.count);
+    if (rows.removed_count == 0) return kept;
+    // Removed rows lead on like others but are no answers: make room for both.
+    return std::min(rows.count, kept * rows.count / std::max<std::size_t>(rows.count - rows.removed_count, 1));
+}
+
 float Cascade::score(const EncodedQuery& query, std::uint32_t row) {
     const std::uint8_t* const values = rows_.values.at(row);
     if (file_ != nullptr) file_->need(values, rows_.layout.value_bytes());
@@ -133,6 +140,7 @@ std::vector<std::uint32_t> Cascade::rows_of(const std::vector<Candidate>& candid
 
 Nearest Cascade::by_sketch(const EncodedQuery& query, std::size_t k) {
     if (rows_.layout.sketch_groups() == 0) return scan(query, k);
+    effort_.method = Method::sketch;
     std::size_t wanted = std::max(kSketchCandidateBits / (4 * rows_.layout.sketch_groups()),
                                   kSketchCandidatesPerK * std::min(k, rows_.count));
     if (rows_.removed_count > 0) wanted = wanted * rows_.count / std::max<std::size_t>(live(), 1);
@@ -151,10 +159,8 @@ Nearest Cascade::by_sketch(const EncodedQuery& query, std::size_t k) {
 
 Nearest Cascade::by_graph(const EncodedQuery& query, std::size_t k, std::size_t ef,
                           const std::vector<std::uint32_t>& seeds, bool descend) {
-    // No more than there are; and removed rows lead on like others but are no answers: make room for both.
-    ef = std::min(std::max(ef, k), rows_.count);
-    if (rows_.removed_count > 0) ef = std::min(rows_.count, ef * rows_.count / std::max<std::size_t>(live(), 1));
-    Pool pool(ef);
+    effort_.method = Method::graph;
+    Pool pool(kept_on_walk(rows_, k, ef));
     Comparer comparer(rows_, kernels_, file_, query.code.data());
     walk(*graph_, comparer, seeds, descend, pool);
     effort_.compared += comparer.compared();
@@ -169,6 +175,13 @@ Nearest Cascade::by_graph(const EncodedQuery& query, std::size_t k, std::size_t 
         for (const std::uint32_t twin : twins->second) {
             if (!rows_.is_removed(twin)) candidates.push_back({candidate.product, twin});
         }
+    }
+    if (!graph_->twins.empty()) {
+        // A row may be met by a link and as a twin, in a file that says so.
+        const auto by_row = [](const Candidate& a, const Candidate& b) { return a.row < b.row; };
+        const auto same = [](const Candidate& a, const Candidate& b) { return a.row == b.row; };
+        std::sort(candidates.begin(), candidates.end(), by_row);
+        candidates.erase(std::unique(candidates.begin(), candidates.end(), same), candidates.end());
     }
     // The graph leads to fewer than were asked for, after many removals say.
     if (candidates.size() < std::min(k, live())) return scan(query, k);

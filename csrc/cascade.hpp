@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cost_model.hpp"
 #include "encoder.hpp"
 #include "graph.hpp"
 #include "kernels.hpp"
@@ -14,9 +15,13 @@ namespace vpr {
 
 /// What a search did.
 struct Effort {
-    std::size_t compared = 0;  ///< rows of which a code or a sketch was looked at
-    std::size_t scored = 0;    ///< rows of which the stored descriptor was looked at
+    Method method = Method::scan;  ///< the way that led to the answer
+    std::size_t compared = 0;      ///< rows of which a code or a sketch was looked at
+    std::size_t scored = 0;        ///< rows of which the stored descriptor was looked at
 };
+
+/// Rows that a walk must keep, to end with as many that are not removed as one that keeps `ef` would without removals.
+std::size_t kept_on_walk(const Rows& rows, std::size_t k, std::size_t ef) noexcept;
 
 /// The three ways through an index. Each narrows many rows down by something cheap, and scores what is left by the
 /// stored descriptors. They return the min(k, live rows) best of what they found: (similarity, row), best first, ties

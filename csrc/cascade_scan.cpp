@@ -133,6 +133,7 @@ std::vector<std::uint32_t> Cascade::rows_that_may_reach(double floor, const Enco
 }
 
 Nearest Cascade::scan(const EncodedQuery& query, std::size_t k) {
+    effort_.method = Method::scan;
     if (k == 0 || live() == 0) return {};
     const UpperProducts upper = upper_products(query);
     // The k-th best of any k rows is a floor: what cannot reach it is no answer.

@@ -62,6 +62,9 @@ Column::Growth Column::growth_for(std::size_t used, std::size_t wanted) const {
 }
 
 void Column::grow(Growth growth) {
+    // First what can fail: a chunk must be in both or in neither.
+    chunks_.reserve(growth.first + growth.chunks.size());
+    owned_.reserve(growth.first + growth.chunks.size());
     chunks_.resize(growth.first);
     owned_.resize(growth.first);
     for (Memory& chunk : growth.chunks) {

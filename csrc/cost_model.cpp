@@ -67,8 +67,7 @@ Costs Costs::measure(const Kernels& kernels) {
     return costs;
 }
 
-Method cheapest(const Costs& costs, const Layout& layout, std::size_t rows, bool has_graph, std::size_t k,
-                std::size_t ef) {
+Method cheapest(const Costs& costs, const Layout& layout, std::size_t rows, bool has_graph, std::size_t kept) {
     const auto count = static_cast<double>(rows);
     const double plane_lines = static_cast<double>(layout.plane_bytes()) / kCacheLine;
     const double bytes_a_row = static_cast<double>(layout.plane_bytes());
@@ -78,8 +77,10 @@ Method cheapest(const Costs& costs, const Layout& layout, std::size_t rows, bool
     const double sketch_bytes = static_cast<double>(layout.sketch_block_bytes()) / Layout::kBlockRows;
     const double sketch = count * (sketch_bytes + 10) * costs.sketch_byte + 1000 * plane_lines * costs.gather_line;
     // A walk compares about a dozen rows for each that it keeps and each halving of the map; twice over, for the links.
-    const double kept = static_cast<double>(std::max(ef, k));
-    const double walk = 12 * (kept + std::log2(count + 1)) * 2 * plane_lines * costs.gather_line;
+    const auto keeps = static_cast<double>(kept);
+    const double compared = 12 * (keeps + std::log2(count + 1));
+    // And each that gets in moves half of those that are kept.
+    const double walk = compared * (2 * plane_lines * costs.gather_line + keeps / 32);
     Method best = Method::scan;
     double least = scan;
     if (layout.sketch_groups() > 0 && sketch < least) {

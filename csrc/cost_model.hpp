@@ -25,7 +25,7 @@ struct Costs {
 ///
 /// @param rows       in the index.
 /// @param has_graph  whether a walk is possible.
-Method cheapest(const Costs& costs, const Layout& layout, std::size_t rows, bool has_graph, std::size_t k,
-                std::size_t ef);
+/// @param kept       rows that a walk would keep.
+Method cheapest(const Costs& costs, const Layout& layout, std::size_t rows, bool has_graph, std::size_t kept);
 
 }  // namespace vpr

@@ -36,7 +36,11 @@ SearchResult Cursor::search(const float* query, const SearchOptions& options) {
     if (result.method == Method::graph) {
         const std::size_t near = std::max(result.k, kNear);
         if (!near_.empty() && (lost_ < kPatience || lost_ % kPatience == 0)) {
-            const std::vector<std::uint32_t> seeds(near_.begin(), near_.begin() + std::min(near_.size(), kSeeds));
+            // Twins lead nowhere, and are found through the row that is linked for them.
+            std::vector<std::uint32_t> seeds;
+            for (const std::uint32_t row : near_) {
+                if (seeds.size() < kSeeds && *index_.graph_->links_of(row) != Graph::kNone) seeds.push_back(row);
+            }
             nearest =
                 cascade.by_graph(encoded, near, std::max(near + near / 4, options.ef / kEffortShare), seeds, false);
             followed_ = content(nearest);
@@ -52,6 +56,7 @@ SearchResult Cursor::search(const float* query, const SearchOptions& options) {
     }
     index_.append_answer(nearest, result);
     result.effort = cascade.effort();
+    result.method = result.effort.method;
     return result;
 }
 

@@ -34,9 +34,7 @@ std::size_t largest_power_of_two(std::size_t up_to) {
 
 /// A length of which the square was summed in steps. The sum of this many float32 squares is right to one part in a
 /// thousand, by a wide margin.
-double length_of(float squared_steps, double step) {
-    return std::sqrt(static_cast<double>(squared_steps)) * 1.001 * step;
-}
+double length_of(double squared_steps, double step) { return std::sqrt(squared_steps) * 1.001 * step; }
 
 /// Values, and zeros up to a size.
 AlignedVector<float> padded(const float* values, std::size_t count, std::size_t size) {
@@ -124,15 +122,16 @@ double Encoder::encode_row(const float* descriptor, const RowTarget& target) con
         }
     }
     for (std::size_t i = 0; i < layout_.dim; ++i) rotated[i] -= centre_.middle[i];
-    const double distance = std::sqrt(kernels_.squared_length(rotated.data(), layout_.dim));
+    double distance = std::sqrt(kernels_.squared_length(rotated.data(), layout_.dim));
     rotate(rotated.data());
     AlignedVector<std::int8_t> code(size);
     float error = kernels_.round_to_codes(rotated.data(), row_steps_, size, code.data());
     if (layout_.precision == Precision::int8) {
         std::copy(code.begin(), code.end(), rotated.begin());  // here the code is the descriptor
         error = 0.0F;
+        distance = std::sqrt(kernels_.squared_length(rotated.data(), size)) * row_step_;
     }
-    float high_error = 0.0F;
+    double high_error = 0.0;
     for (std::size_t line = 0; line < size; line += 128) {
         for (std::size_t j = 0; j < 64; ++j) {
             const unsigned first = static_cast<unsigned>(code[line + j] + 128);
@@ -143,7 +142,7 @@ double Encoder::encode_row(const float* descriptor, const RowTarget& target) con
     }
     for (std::size_t i = 0; i < size; ++i) {
         const float off = rotated[i] - (static_cast<float>((code[i] + 128) & 0xF0) + kMiddle);
-        high_error += off * off;
+        high_error += static_cast<double>(off) * off;
     }
     *target.high_bound = in_units(length_of(high_error, query_step_), CodeBounds::kHighUnit);
     *target.bound = in_units(length_of(error, query_step_), CodeBounds::kUnit);

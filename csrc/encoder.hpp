@@ -70,7 +70,7 @@ class Encoder {
 
     /// Store a descriptor of unit length as the layout says, and encode it as stored.
     ///
-    /// @return  its distance from the middle.
+    /// @return  the distance from the middle of what is stored.
     double encode_row(const float* descriptor, const RowTarget& target) const;
 
     /// How far a descriptor is from the middle.

@@ -21,6 +21,7 @@ namespace vpr {
 /// Small World graphs (TPAMI 2018).
 struct Graph {
     static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+    static constexpr std::size_t kMostLevels = 31;
 
     /// A row that is on level 1 or above.
     struct UpperNode {
@@ -50,7 +51,7 @@ struct Graph {
     std::size_t ef_construction;
     std::size_t rows = 0;  ///< those that are nodes or twins
     Column links;
-    std::vector<UpperNode> upper;
+    std::vector<UpperNode> upper;  ///< in the order of their rows
     std::vector<std::uint32_t> upper_links;
     std::uint32_t entry = kNone;  ///< where a descent starts: an upper node or, if there is none, a row
     std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;  ///< by the row that is linked for them

@@ -17,27 +17,32 @@
 namespace vpr {
 namespace {
 
-/// hnswlib's view of our rows, of which it keeps the numbers. The distance of two is the product of their codes,
-/// negated: an integer, so that a graph is the same on every machine.
+/// hnswlib's view of our rows, of which it keeps the numbers. The distance of two is half the square of that of their
+/// codes, which leave out the middle and so do not have one length: by their product alone, rows far from the middle
+/// would be near to all. An integer, so that a graph is the same on every machine.
 class CodeSpace final : public hnswlib::SpaceInterface<std::int32_t> {
    public:
-    CodeSpace(const Rows& rows, const Kernels& kernels) : parameters_{&rows, &kernels} {}
+    CodeSpace(const Rows& rows, const Kernels& kernels) : parameters_{&rows, &kernels, nullptr} {}
     std::size_t get_data_size() override { return sizeof(std::uint32_t); }
     hnswlib::DISTFUNC<std::int32_t> get_dist_func() override { return &distance; }
     void* get_dist_func_param() override { return &parameters_; }
+
+    void use_norms(const std::vector<std::int32_t>& norms) noexcept { parameters_.norms = &norms; }
 
    private:
     struct Parameters {
         const Rows* rows;
         const Kernels* kernels;
+        const std::vector<std::int32_t>* norms;
     };
 
     static std::int32_t distance(const void* a, const void* b, const void* parameters) {
-        const auto& [rows, kernels] = *static_cast<const Parameters*>(parameters);
+        const auto& [rows, kernels, norms] = *static_cast<const Parameters*>(parameters);
         const std::uint32_t of_a = *static_cast<const std::uint32_t*>(a);
         const std::uint32_t of_b = *static_cast<const std::uint32_t*>(b);
-        return -kernels->code_product(rows->high.at(of_a), rows->low.at(of_a), rows->high.at(of_b), rows->low.at(of_b),
-                                      rows->layout.plane_bytes());
+        const std::int32_t product = kernels->code_product(rows->high.at(of_a), rows->low.at(of_a), rows->high.at(of_b),
+                                                           rows->low.at(of_b), rows->layout.plane_bytes());
+        return (*norms)[of_a] / 2 + (*norms)[of_b] / 2 - product;
     }
 
     Parameters parameters_;
@@ -50,7 +55,7 @@ std::size_t level_of(std::size_t row, std::size_t m) {
         state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9;  // SplitMix64's scrambling, see encoder.cpp
         state = (state ^ state >> 27) * 0x94D049BB133111EB;
         state ^= state >> 31;
-        if (state % m != 0 || level == 31) return level;
+        if (state % m != 0 || level == Graph::kMostLevels) return level;
         state += 0x9E3779B97F4A7C15;
     }
 }
@@ -65,7 +70,19 @@ struct GraphBuilder::Hnswlib {
                             std::vector<std::pair<std::int32_t, hnswlib::tableint>>, Index::CompareByFirst>;
 
     Hnswlib(const Rows& rows, const Kernels& kernels, std::size_t m, std::size_t ef_construction)
-        : space(rows, kernels), index(&space, std::max<std::size_t>(rows.count, 1), m, ef_construction) {}
+        : rows_of(rows),
+          kernels_of(kernels),
+          space(rows, kernels),
+          index(&space, std::max<std::size_t>(rows.count, 1), m, ef_construction) {
+        space.use_norms(norms);
+    }
+
+    /// The product of a row's code with itself.
+    std::int32_t norm(std::size_t row) const {
+        const std::uint8_t* const high = rows_of.high.at(row);
+        const std::uint8_t* const low = rows_of.low.at(row);
+        return kernels_of.code_product(high, low, high, low, rows_of.layout.plane_bytes());
+    }
 
     std::size_t levels(std::size_t row) const { return static_cast<std::size_t>(index.element_levels_[row]); }
 
@@ -78,6 +95,7 @@ struct GraphBuilder::Hnswlib {
     /// Make the element of a row, without links.
     void add_element(std::size_t row, std::size_t levels) {
         if (row >= index.max_elements_) index.resizeIndex(row + row / 4 + 1024);
+        if (norms.size() == row) norms.push_back(norm(row));
         const auto node = static_cast<hnswlib::tableint>(row);
         std::memset(index.data_level0_memory_ + row * index.size_data_per_element_, 0, index.size_data_per_element_);
         std::memcpy(index.getDataByInternalId(node), &node, sizeof(node));
@@ -98,6 +116,9 @@ struct GraphBuilder::Hnswlib {
         std::memcpy(list + 1, links, count * sizeof(*links));
     }
 
+    const Rows& rows_of;
+    const Kernels& kernels_of;
+    std::vector<std::int32_t> norms;  // of the rows that were inserted
     CodeSpace space;
     Index index;
     std::unordered_map<std::uint32_t, std::uint32_t> upper_of_row;  // number among upper nodes, in order of rows
@@ -141,6 +162,10 @@ GraphBuilder::GraphBuilder(const Rows& rows, const Kernels& kernels, const Graph
 
 GraphBuilder::~GraphBuilder() = default;
 
+void GraphBuilder::recode() {
+    for (std::size_t row = 0; row < hnswlib_->norms.size(); ++row) hnswlib_->norms[row] = hnswlib_->norm(row);
+}
+
 std::size_t GraphBuilder::size() const noexcept { return hnswlib_->index.cur_element_count; }
 
 void GraphBuilder::insert_next() {
@@ -167,7 +192,10 @@ void GraphBuilder::insert_next() {
         code[i] = static_cast<std::int8_t>(static_cast<int>(16 * high + low) - 128);
         sum += code[i];
     }
-    Comparer comparer(rows_, kernels_, nullptr, code.data());
+    // Of this row too, which is compared with itself below.
+    auto& norms = hnswlib_->norms;
+    if (norms.size() == row) norms.push_back(hnswlib_->norm(row));
+    Comparer comparer(rows_, kernels_, nullptr, code.data(), norms.data());
 
     std::uint32_t nearest = hnsw.enterpoint_node_;
     std::int32_t product = 0;
@@ -216,7 +244,9 @@ void GraphBuilder::insert_next() {
         kernels_.plane_products(code.data(), planes.data(), pool.size(), plane_bytes, products.data());
         Hnswlib::Candidates candidates;
         for (std::size_t j = 0; j < pool.size(); ++j) {
-            candidates.emplace(-(16 * pool.product(j) + products[j] - 128 * sum), pool.row(j));
+            const std::int32_t upper = pool.product(j) + Comparer::half_norm(norms[pool.row(j)]);
+            const std::int32_t whole = 16 * upper + products[j] - 128 * sum;
+            candidates.emplace(norms[row] / 2 + norms[pool.row(j)] / 2 - whole, pool.row(j));
         }
         hnsw.mutuallyConnectNewElement(hnsw.getDataByInternalId(own_row), own_row, candidates,
                                        static_cast<int>(linked_levels - 1 - i), false);

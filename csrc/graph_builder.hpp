@@ -17,7 +17,7 @@ namespace vpr {
 /// wait while a row is inserted: only `publish`, which copies the few lists that changed, must keep them away.
 class GraphBuilder {
    public:
-    /// @param rows  must outlive this, and never move a row.
+    /// @param rows  must outlive this; see `recode`.
     GraphBuilder(const Rows& rows, const Kernels& kernels, std::size_t m, std::size_t ef_construction);
     /// Continue a graph that was published or read from a file.
     GraphBuilder(const Rows& rows, const Kernels& kernels, const Graph& graph);
@@ -25,6 +25,9 @@ class GraphBuilder {
 
     /// Rows that were inserted.
     std::size_t size() const noexcept;
+
+    /// Told that the rows were encoded anew. Their links stay.
+    void recode();
 
     /// Insert the row after the last one. What it throws leaves a builder that can only be destroyed.
     void insert_next();

@@ -106,9 +106,20 @@ class Comparer {
    public:
     static constexpr std::size_t kMost = 256;  // rows at a time
 
-    /// @param file  where the rows lie if in a file, which then is checked first; else null.
-    Comparer(const Rows& rows, const Kernels& kernels, const MappedFile* file, const std::int8_t* code)
-        : rows_(rows), kernels_(kernels), file_(file), code_(code), plane_bytes_(rows.layout.plane_bytes()) {}
+    /// @param file   where the rows lie if in a file, which then is checked first; else null.
+    /// @param norms  null for a query. For a row, which is coded without the middle like those it is compared with, the
+    ///               products of rows with themselves: then the nearest have the largest product less half their norm.
+    Comparer(const Rows& rows, const Kernels& kernels, const MappedFile* file, const std::int8_t* code,
+             const std::int32_t* norms = nullptr)
+        : rows_(rows),
+          kernels_(kernels),
+          file_(file),
+          code_(code),
+          norms_(norms),
+          plane_bytes_(rows.layout.plane_bytes()) {}
+
+    /// Half a norm, in units of a product of upper planes.
+    static std::int32_t half_norm(std::int32_t norm) noexcept { return norm / 32; }
 
     void prefetch(std::uint32_t row) const noexcept {
         const std::uint8_t* const plane = rows_.high.at(row);
@@ -123,6 +134,9 @@ class Comparer {
             if (file_ != nullptr) file_->need(planes[i], plane_bytes_);
         }
         kernels_.plane_products(code_, planes.data(), count, plane_bytes_, products);
+        if (norms_ != nullptr) {
+            for (std::size_t i = 0; i < count; ++i) products[i] -= half_norm(norms_[rows[i]]);
+        }
         compared_ += count;
     }
 
@@ -133,6 +147,7 @@ class Comparer {
     const Kernels& kernels_;
     const MappedFile* file_;
     const std::int8_t* code_;
+    const std::int32_t* norms_;
     std::size_t plane_bytes_;
     std::size_t compared_ = 0;
 };

@@ -67,11 +67,13 @@ void check_graph(const std::string& path, const IndexHeader& header, const Graph
     if (!links_ok) fail(path, "has a link to a row that is not there");
     std::uint64_t lists = 0;
     std::uint32_t top = 0;
-    std::unordered_set<std::uint32_t> upper_rows;
+    std::int64_t last = -1;
     for (const Graph::UpperNode& node : graph.upper) {
-        if (!upper_rows.insert(node.row).second || node.row >= rows || node.levels == 0 || node.first_list != lists) {
+        const bool in_order = node.row > last && node.first_list == lists;
+        if (!in_order || node.row >= rows || node.levels == 0 || node.levels > Graph::kMostLevels) {
             fail(path, "has an upper node that is not a row's, or not where it belongs");
         }
+        last = node.row;
         lists += node.levels;
         top = std::max(top, node.levels);
     }

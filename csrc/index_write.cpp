@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,8 +26,8 @@ class Writer {
    public:
     explicit Writer(std::string path)
         : path_(std::move(path)),
-          descriptor_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)),
-          block_(MappedFile::kBlockBytes) {
+          block_(MappedFile::kBlockBytes),
+          descriptor_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {
         if (descriptor_ < 0) fail_errno(path_, "cannot be opened");
     }
     ~Writer() {
@@ -89,8 +90,8 @@ class Writer {
     }
 
     std::string path_;
-    int descriptor_;
     std::vector<std::uint8_t> block_;
+    int descriptor_;
     std::size_t filled_ = 0;
     std::vector<std::uint32_t> checksums_;
 };
@@ -124,6 +125,12 @@ void append_sections(Writer& file, const Rows& rows, const Centre& centre, const
         append_vector(file, twins);
     }
     for (const auto& [column, records] : rows.columns()) append_column(file, *column, records);
+}
+
+/// For a temporary file: the process, so that another one can tell whose it was, and what no other save has.
+std::string unused_suffix() {
+    std::random_device random;
+    return std::to_string(::getpid()) + '-' + std::to_string(random());
 }
 
 void sync_folder_of(const std::string& path) {
@@ -170,10 +177,9 @@ void write_index_file(const std::string& path, const Rows& rows, const Centre& c
         throw IndexFileError(path + ": cannot be replaced: it is not a file");
     }
 
-    // The process id keeps two processes that derive the same index out of each other's way.
-    const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
+    const std::string temporary = path + ".tmp-" + unused_suffix();
+    Writer file(temporary);
     try {
-        Writer file(temporary);
         file.seek(places.first_block);
         append_sections(file, rows, centre, graph, twins);
         std::vector<std::uint32_t> checksums = file.end();

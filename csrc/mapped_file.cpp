@@ -20,7 +20,7 @@ namespace {
 
 /// An open file that is closed whatever happens; a mapping outlives it.
 struct OpenFile {
-    explicit OpenFile(const std::string& path) : descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    explicit OpenFile(const std::string& path) : descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
         if (descriptor < 0) fail_errno(path, "cannot be opened");
     }
     ~OpenFile() { ::close(descriptor); }

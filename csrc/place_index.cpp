@@ -25,6 +25,20 @@ constexpr double kWideShare = 0.02;
 
 constexpr std::size_t kBuildSlice = 16;  // rows that a build inserts before others may change the index
 
+/// Says which thread builds, as long as it does.
+class BuildingThread {
+   public:
+    explicit BuildingThread(std::atomic<std::thread::id>& thread) : thread_(thread) {
+        thread_ = std::this_thread::get_id();
+    }
+    ~BuildingThread() { thread_ = std::thread::id(); }
+    BuildingThread(const BuildingThread&) = delete;
+    BuildingThread& operator=(const BuildingThread&) = delete;
+
+   private:
+    std::atomic<std::thread::id>& thread_;
+};
+
 std::invalid_argument bad_id(std::int64_t id, const char* what) {
     std::ostringstream message;
     message << "place id " << id << ' ' << what;
@@ -104,6 +118,7 @@ void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t cou
     require_unit_rows(rows, count, dim(), "descriptor");
     const auto writing = lock_to_write();
     prepare_to_change();
+    if (count == 0) return;
     std::unordered_set<std::int64_t> batch;
     for (std::size_t i = 0; i < count; ++i) {
         if (ids[i] < 0) throw bad_id(ids[i], "is negative, expected 0 or more");
@@ -131,7 +146,7 @@ void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t cou
         const auto changing = lock_to_change();
         rows_.set_farthest(farthest);
     }
-    const std::int64_t largest = count > 0 ? std::max(last_id_, *std::max_element(ids, ids + count)) : last_id_;
+    const std::int64_t largest = std::max(last_id_, *std::max_element(ids, ids + count));
     if (graph_) {
         publish_with_graph(count);
     } else {
@@ -155,6 +170,7 @@ void PlaceIndex::centre_for(const float* rows, std::size_t count) {
         (wide_rows_ < kFirstCentred || static_cast<double>(wide_rows_) < kWideShare * static_cast<double>(total)))
         return;
 
+    wide_rows_ = 0;
     std::vector<float> descriptor(dim());
     const auto for_each = [&](const auto& visit) {
         for (std::size_t row = 0; row < rows_.count; ++row) {
@@ -203,7 +219,8 @@ void PlaceIndex::centre_for(const float* rows, std::size_t count) {
         rows_ = std::move(encoded);
         encoder_ = std::move(encoder);
     }
-    wide_rows_ = 0;
+    ++codings_;
+    if (builder_) builder_->recode();
 }
 
 bool PlaceIndex::is_wide(double distance) const noexcept { return distance > kWide * encoder_->centre().spread; }
@@ -252,8 +269,13 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
         throw std::invalid_argument("ef_construction is " + std::to_string(ef_construction) + ", expected " +
                                     std::to_string(m) + " to 4096");
     }
+    if (building_ == std::this_thread::get_id()) {
+        throw std::logic_error("build_graph was called by its own progress callback, expected one build at a time");
+    }
     const std::lock_guard<std::mutex> building(build_mutex_);
+    const BuildingThread here(building_);
     std::unique_ptr<GraphBuilder> builder;
+    std::size_t coding = 0;
     for (bool told = false;;) {
         std::size_t done = 0;
         std::size_t total = 0;
@@ -263,7 +285,10 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
             if (!builder) {
                 if (file_) file_->need_all();
                 builder = std::make_unique<GraphBuilder>(rows_, kernels_, m, ef_construction);
+            } else if (coding != codings_) {
+                builder->recode();
             }
+            coding = codings_;
             total = rows_.count;
             if (told && builder->size() == total) {
                 auto graph = builder->to_graph();
@@ -292,12 +317,7 @@ Method PlaceIndex::choose(const SearchOptions& options) const {
         throw std::invalid_argument("the method is 'graph' and there is no graph; call build_graph first");
     }
     if (options.method != Method::choose) return options.method;
-    return cheapest(costs_, layout_, rows_.count, graph_ != nullptr, options.k, options.ef);
-}
-
-Method PlaceIndex::plan(const SearchOptions& options) const {
-    const auto reading = lock_to_search();
-    return choose(options);
+    return cheapest(costs_, layout_, rows_.count, graph_ != nullptr, kept_on_walk(rows_, options.k, options.ef));
 }
 
 SearchResult PlaceIndex::search(const float* queries, std::size_t count, const SearchOptions& options) const {
@@ -319,6 +339,7 @@ SearchResult PlaceIndex::search(const float* queries, std::size_t count, const S
                       result);
     }
     result.effort = cascade.effort();
+    result.method = result.effort.method;
     return result;
 }
 
@@ -352,6 +373,8 @@ std::unique_ptr<PlaceIndex> PlaceIndex::load(const std::string& path, std::size_
 }
 
 void PlaceIndex::verify() const {
+    // Not beside a change, which may write to a block that is being checked.
+    const auto writing = lock_to_write();
     if (file_) file_->need_all();
 }
 

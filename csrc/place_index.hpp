@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -7,6 +8,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cascade.hpp"
@@ -76,23 +78,18 @@ class PlaceIndex {
     ///
     /// @param m                neighbours a row and level (twice that on the lowest), 2 to 128.
     /// @param ef_construction  candidates looked at for each row, m to 4096.
-    /// @param progress         called with no lock held.
+    /// @param progress         may use this index, but for another build.
     /// @return false if `progress` cancelled, and then nothing has changed.
     bool build_graph(std::size_t m, std::size_t ef_construction, const Progress& progress);
-
-    /// What `search` will do with these options.
-    ///
-    /// @throws std::invalid_argument  the method is the graph's and there is none.
-    Method plan(const SearchOptions& options) const;
 
     /// The min(k, size()) most similar places of each query.
     ///
     /// @param queries  float32 (count, dim), unit length.
-    /// @throws std::invalid_argument  see require_unit_rows and `plan`.
+    /// @throws std::invalid_argument  see require_unit_rows; the method is the graph's and there is none.
     /// @throws IndexFileError         a part of the file that was not needed before is damaged.
     SearchResult search(const float* queries, std::size_t count, const SearchOptions& options) const;
 
-    /// What the choice of a method goes by. Known for the kernels, until it is measured on this machine.
+    /// What the choice of a method goes by.
     void set_costs(const Costs& costs);
 
     /// Write the index to a file: all of it or nothing, see index_file.hpp.
@@ -136,12 +133,14 @@ class PlaceIndex {
 
     // For whoever changes the index; made by the first change, so that opening a file stays quick.
     std::unique_ptr<RowOfId> row_of_id_;
+    std::size_t codings_ = 0;                // times that all rows were encoded anew
     std::size_t wide_rows_ = 0;              // added since the middle was taken, and far from it
     std::unique_ptr<GraphBuilder> builder_;  // of graph_
 
     // One at a time: builds; changes; and, for as short as putting rows or links in place takes, a change without any
     // search. A turnstile is passed on the way to a lock, or whoever takes it again and again keeps others waiting.
     std::mutex build_mutex_;
+    std::atomic<std::thread::id> building_{};
     mutable std::mutex write_turnstile_;
     mutable std::mutex write_mutex_;
     mutable std::mutex turnstile_;

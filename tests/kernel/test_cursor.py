@@ -288,3 +288,17 @@ def test_two_threads_may_use_one_cursor(route):
         thread.join()
     assert not errors
     assert min(right) >= 0.95
+
+
+def test_frames_among_identical_ones_give_each_place_once(drive):
+    rows = drive[0][:2000].copy()
+    rows[100:120] = rows[100]
+    index = PlaceIndex(64)
+    index.add(np.arange(2000), rows)
+    index.build_graph(m=8, ef_construction=40)
+    index.remove([100])  # the one that is linked for the others
+    cursor = index.cursor()
+    for row in (110, 110, 111, 119, 130):
+        ids, _ = cursor.search(rows[row], 10, method="graph")
+        assert len(set(ids.tolist())) == 10
+        np.testing.assert_array_equal(ids, index.search(rows[row], 10, exact=True)[0])

@@ -313,7 +313,10 @@ def test_codes_bounds_and_sketches_are_as_documented(path, dim, precision):
         assert spread == pytest.approx(max(usual, far / 2), rel=1e-5)
     stored = sections["values"][:, :dim].astype("f8") - middle if precision != "int8" else off
     distances = np.sqrt((stored**2).sum(axis=1))
-    assert distances.max() <= header["farthest"] * (1 + 1e-6) < distances.max() * 1.001
+    # Of codes alone it is the codes' lengths that count, which rounding may make longer.
+    assert (
+        distances.max() <= header["farthest"] * (1 + 1e-6) < distances.max() * (1.016 if precision == "int8" else 1.001)
+    )
 
     def nibbles(planes):
         lines = planes.reshape(100, -1, 64)
@@ -518,7 +521,7 @@ LIES = {
     "upper link to a low node": ({("upper links", "list of level 2", 0): "low node"}, "row that is not on its level"),
     "upper node out of range": ({("upper nodes", 0, 0): ROWS}, "upper node that is not a row's, or not where"),
     "upper node of no level": ({("upper nodes", 0, 1): 0}, "upper node that is not a row's, or not where"),
-    "upper node of many levels": ({("upper nodes", -1, 1): 2**31}, "graph of the wrong size"),
+    "upper node of many levels": ({("upper nodes", -1, 1): 32}, "upper node that is not a row's, or not where"),
     "upper node elsewhere": ({("upper nodes", 1, 2): 0}, "upper node that is not a row's, or not where"),
     "upper node twice": ({("upper nodes", 1, 0): "row of node 0"}, "has an? "),
     "one upper node more": ({"upper_nodes": "one node more"}, "upper node that is not a row's, or not where"),

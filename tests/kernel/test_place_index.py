@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def test_int8_is_close_to_the_truth(drive, dim):
     assert np.median(off) < 0.002
     assert off.max() < 0.03
     index.build_graph(m=16, ef_construction=100)
-    assert (index.search(queries, 1, method="graph")[0][:, 0] == ids[:, 0]).mean() >= 0.97
+    assert (index.search(queries, 1, method="graph", ef=128)[0][:, 0] == ids[:, 0]).mean() >= 0.97
     same_bits(index.search(queries, 10, method="sketch"), (ids, similarities))  # which it has not
 
 
@@ -630,3 +631,67 @@ def test_ctrl_c_ends_a_build_that_tells_nobody():
         signal.signal(signal.SIGALRM, before)
     assert not index.has_graph
     assert len(index) == 4000
+
+
+def test_rows_near_the_middle_and_far_from_it_are_found():
+    # Linked by the product of what is left without the middle, rows far from it would be neighbours of all.
+    rng = np.random.default_rng(0)
+    middle = gaussian(1, 128)
+    directions = rng.normal(size=(4000, 16)) @ rng.normal(size=(16, 128))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    radius = np.where(rng.random(4000) < 0.5, 0.3, 0.7)
+    rows = l2_normalize((middle + radius[:, None] * directions).astype(np.float32))
+    index = filled(rows, graph={"m": 16, "ef_construction": 100})
+    near = np.flatnonzero(radius == 0.3)[::10]
+    queries = l2_normalize(rows[near] + np.float32(0.01) * gaussian(len(near), 128, seed=2))
+    expected = index.search(queries, 10, exact=True)[0]
+    found = index.search(queries, 10, method="graph")[0]
+    assert (found[:, 0] == expected[:, 0]).mean() >= 0.97
+    assert recall(found, expected) >= 0.85
+
+
+def test_exact_search_of_codes_misses_none_that_rounding_made_longer():
+    # A hundred rows whose codes all round up: what is scored is longer than what was stored.
+    rng = np.random.default_rng(3)
+    for seed in range(40):
+        rows = l2_normalize(gaussian(1, 128, seed=seed) + np.float32(0.02) * rng.normal(size=(17, 128)).astype("f4"))
+        index = filled(rows, precision="int8")
+        query = rows[0]
+        same_bits(index.search(query, 1, exact=True), [part[:1] for part in index.search(query, 17, exact=True)])
+
+
+def test_two_saves_to_one_path_leave_a_whole_file(tmp_path):
+    path = tmp_path / "index"
+    indexes = [filled(gaussian(2000 + 500 * i, 64)) for i in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):
+            saves = [pool.submit(i.save, str(path), contract=bytes(32), state=bytes(32)) for i in indexes]
+            assert all(save.result() is None for save in saves)
+            loaded, _ = PlaceIndex.load(str(path), dim=64, contract=bytes(32))
+            loaded.verify()
+            assert len(loaded) in (2000, 2500)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_build_that_its_own_progress_starts_is_refused():
+    index = filled(gaussian(100, 8))
+    with pytest.raises(RuntimeError, match="called by its own progress callback"):
+        index.build_graph(progress=lambda done, total: index.build_graph())
+    assert not index.has_graph
+
+
+def test_explain_names_the_way_that_was_taken():
+    small, codes = filled(gaussian(500, 8)), filled(gaussian(3000, 8), precision="int8")
+    assert small.explain(gaussian(1, 8)[0], 3, method="sketch")["method"] == "scan"  # sketches would choose them all
+    assert codes.explain(gaussian(1, 8)[0], 3, method="sketch")["method"] == "scan"
+    index = filled(gaussian(3000, 32), graph={"m": 8})
+    index.remove(np.arange(2990))
+    assert index.explain(gaussian(1, 32)[0], 3)["method"] == "scan"  # a walk would have to keep nearly all
+
+
+def test_what_is_no_number_is_refused_by_name():
+    index = filled(gaussian(5, 8))
+    with pytest.raises(TypeError, match=r"costs\['scan_byte'\] is not a number"):
+        index.set_costs({**measure_costs(), "scan_byte": "much"})
+    with pytest.raises(ValueError, match="place id 9223372036854775813 is too large"):
+        index.add(np.array([2**63 + 5], np.uint64), gaussian(1, 8))

@@ -129,7 +129,7 @@ void search(Run& run, std::uint32_t seed, vpr::Method method) {
         ++run.searches[static_cast<std::size_t>(method)];
         if (rows.below(20) == 0) {
             options.method = vpr::Method::choose;
-            run.index->plan(options);
+            check(run, run.index->search(queries.data(), 3, options));
             options.method = method;
             if (run.index->size() + run.index->removed() > run.added) fail("there are more rows than were added");
             if (run.index->last_id() >= static_cast<std::int64_t>(run.added)) fail("the last id was never added");
