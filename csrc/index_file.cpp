@@ -53,11 +53,12 @@ void check_header(const std::string& path, const IndexHeader& header, std::uint6
     }
 }
 
-/// Whether all links are below a limit or none at all. One comparison for both: kNone + 1 is 0.
+/// Whether all links are below a limit, which is less than 2^31, or none at all.
 bool links_exist(const std::uint32_t* links, std::size_t count, std::uint32_t limit) {
-    std::uint32_t largest = 0;
-    for (std::size_t i = 0; i < count; ++i) largest = std::max(largest, links[i] + 1);
-    return largest <= limit;
+    // kNone + 1 is 0. Above the limit, either that or what is left up to the limit has its highest bit set.
+    std::uint32_t signs = 0;
+    for (std::size_t i = 0; i < count; ++i) signs |= (links[i] + 1) | (limit - (links[i] + 1));
+    return signs < 0x80000000;
 }
 
 void check_graph(const std::string& path, const IndexHeader& header, const Graph& graph) {
@@ -144,9 +145,14 @@ void check_centre(const std::string& path, const Centre& centre, float farthest)
 void check_ids(const std::string& path, const Rows& rows) {
     std::int64_t last = -1;
     bool rising = true;
-    for (std::size_t row = 0; row < rows.count; ++row) {
-        rising = rising && rows.id(row) > last;
-        last = rows.id(row);
+    for (std::size_t row = 0; row < rows.count;) {
+        const std::size_t run = rows.ids.run_length(row, rows.count);
+        const auto* const ids = reinterpret_cast<const std::int64_t*>(rows.ids.at(row));
+        for (std::size_t i = 0; i < run; ++i) {
+            rising &= ids[i] > last;
+            last = ids[i];
+        }
+        row += run;
     }
     if (rising) return;
     std::vector<std::int64_t> ids;
@@ -159,6 +165,22 @@ void check_ids(const std::string& path, const Rows& rows) {
         const std::int64_t id = twice != ids.end() ? *twice : ids.front();
         fail(path, "holds place id " + std::to_string(id) + " twice or negative");
     }
+}
+
+std::size_t count_removed(const std::string& path, const Rows& rows) {
+    std::size_t removed = 0;
+    std::uint8_t largest = 0;
+    for (std::size_t row = 0; row < rows.count;) {
+        const std::size_t run = rows.removed.run_length(row, rows.count);
+        const std::uint8_t* const marks = rows.removed.at(row);
+        for (std::size_t i = 0; i < run; ++i) {
+            removed += marks[i];
+            largest = std::max(largest, marks[i]);
+        }
+        row += run;
+    }
+    if (largest > 1) fail(path, "has a row that is neither there nor removed");
+    return removed;
 }
 
 }  // namespace
@@ -197,12 +219,7 @@ OpenedIndex open_index_file(const std::string& path, std::size_t dim, const Fing
         if (column->record_bytes() > 0) column->adopt(file->data() + places.start[section], records);
         ++section;
     }
-    std::size_t removed = 0;
-    for (std::size_t row = 0; row < header.rows; ++row) {
-        if (*index.rows.removed.at(row) > 1) fail(path, "has a row that is neither there nor removed");
-        removed += *index.rows.removed.at(row);
-    }
-    index.rows.removed_count = removed;
+    index.rows.removed_count = count_removed(path, index.rows);
     check_ids(path, index.rows);
     if (header.m > 0) index.graph = open_graph(path, header, places, file->data());
     std::memcpy(index.state.data(), header.state, index.state.size());
