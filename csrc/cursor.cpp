@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kSeeds = 3;
 constexpr std::size_t kNear = 10;        // rows that are remembered of a frame
-constexpr std::size_t kEffortShare = 3;  // of a search that follows, one part in so many
+constexpr std::size_t kEffortShare = 2;  // of a search that follows, one part in so many
 constexpr std::size_t kPatience = 8;     // frames in a row that were not near each other, after which few are tried
 
 // How fast the running level follows, how far below it a frame may lie, and what a first frame says of the spread.

@@ -11,10 +11,10 @@ namespace vpr {
 
 /// Searches for one camera: frame after frame, each near the last one.
 ///
-/// A walk through the graph starts from what the last frame found, instead of the graph's entry, and then a third of
-/// the effort finds as much. It is believed as long as it ends among the places of the last frame and is as sure of
-/// them as the last frames were. Else the robot may have been carried elsewhere, and the search is made from nothing
-/// with all its effort; so is the first.
+/// A walk through the graph starts from what the last frame found, instead of the graph's entry, and then half the
+/// effort finds as much. It is believed as long as it ends among the places of the last frame and is as sure of them as
+/// the last frames were. Else the robot may have been carried elsewhere, and the search is made from nothing with all
+/// its effort; so is the first.
 ///
 /// Thread-safe, but meant for one stream of frames. The index must outlive it.
 class Cursor {

@@ -194,7 +194,7 @@ class PlaceIndex:
 class Cursor:
     """Searches one camera's frames in order, each starting from what the last one found.
 
-    A third of the effort then finds as much. When the best similarity drops out of the range of the last frames (the
+    Half the effort then finds as much. When the best similarity drops out of the range of the last frames (the
     robot was carried elsewhere, or is lost), and for the first frame, the search is made with all its effort. Without
     a graph each search is as `PlaceIndex.search`. Made by `PlaceIndex.cursor`; one for each camera.
     """

@@ -15,7 +15,7 @@ from sdk.cli import main
 from training.world import DAY, DUSK, World, traverse, write_traverse
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "models/README.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/search.md", "models/README.md"]
 
 
 def blocks(language: str) -> list[str]:
