@@ -103,6 +103,22 @@ void check_twin(const std::string& path, const Graph& graph, const std::unordere
     }
 }
 
+/// Neither a link nor another twin may lead to a twin.
+void check_no_way_to(const std::string& path, const Graph& graph, const std::unordered_set<std::uint32_t>& twins) {
+    std::vector<std::uint8_t> is_twin(graph.rows, 0);
+    for (const std::uint32_t row : twins) is_twin[row] = 1;
+    const std::uint32_t* const links = graph.links_of(0);
+    for (std::size_t i = 0; i < graph.rows * graph.link_words(); ++i) {
+        if (links[i] != Graph::kNone && is_twin[links[i]] != 0) fail(path, "has a link to a twin");
+    }
+    for (const Graph::UpperNode& node : graph.upper) {
+        if (is_twin[node.row] != 0) fail(path, "has a twin among its upper nodes");
+    }
+    for (const auto& [row, others] : graph.twins) {
+        if (is_twin[row] != 0) fail(path, "has a twin of a row that is a twin itself");
+    }
+}
+
 std::unique_ptr<Graph> open_graph(const std::string& path, const IndexHeader& header, const IndexPlaces& places,
                                   std::uint8_t* data) {
     auto graph = std::make_unique<Graph>(header.m, header.ef_construction);
@@ -126,9 +142,7 @@ std::unique_ptr<Graph> open_graph(const std::string& path, const IndexHeader& he
         twins.insert(record[1]);
         graph->twins[record[0]].push_back(record[1]);
     }
-    for (const auto& [row, others] : graph->twins) {
-        if (twins.count(row) != 0) fail(path, "has a twin of a row that is a twin itself");
-    }
+    if (!twins.empty()) check_no_way_to(path, *graph, twins);
     return graph;
 }
 

@@ -198,7 +198,9 @@ void PlaceIndex::centre_for(const float* rows, std::size_t count) {
         squared += off;
         distances.push_back(std::sqrt(off));
     });
-    if (!std::isfinite(squared)) return;  // a file may hold anything; rows that were added are finite
+    // A file may hold anything; no unit vector is farther from the middle of others than 2, but for rounding.
+    const auto possible = [](double distance) { return distance <= 2.02; };
+    if (!std::all_of(distances.begin(), distances.end(), possible)) return;
     // The usual distance; and more where a part of the rows, a drive after hours at the dock say, is much farther.
     const auto far = distances.end() - 1 - static_cast<std::ptrdiff_t>(total / 100);
     std::nth_element(distances.begin(), far, distances.end());

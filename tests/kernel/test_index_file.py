@@ -643,3 +643,15 @@ def test_a_place_that_cannot_hold_a_file_is_refused(path):
     with pytest.raises(IndexFileError, match=f"{path}: cannot be replaced: it is not a file"):
         saved(path, make_index())
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_descriptors_that_no_unit_vector_has_do_not_become_the_middle(path):
+    # Values of a crafted file may be anything; what is saved after an add can be read again all the same.
+    index = make_index(rows=250, m=0, removed=())
+    header, sections = parse(saved(path, index))
+    sections["values"][:] = np.float16(30000)
+    loaded, _ = load(path, pack(header, sections))
+    more = l2_normalize(np.random.default_rng(7).normal(size=(10, DIM)).astype("f4"))
+    loaded.add(np.arange(10**6, 10**6 + 10), more)
+    saved(path, loaded)
+    assert len(load(path)[0]) == 260
