@@ -57,6 +57,9 @@ class PlaceIndex:
             precision: how descriptors are stored, and so what answers are scored with. "float16" ranks as float32
                 does; "int8" keeps 8-bit codes alone, in a third of the memory, and has no sketches.
             instruction_set: see `instruction_sets`; "" for the fastest.
+
+        Raises:
+            ValueError: a dim out of range; a precision, or an instruction set, that is not one of those.
         """
 
     def __len__(self) -> int:
@@ -89,6 +92,8 @@ class PlaceIndex:
             TypeError: wrong type or dtype.
             ValueError: wrong shape; a row not finite or not of unit length, by its number; an id twice.
             IndexFileError: the index was loaded from a file, and that is damaged.
+
+        If memory runs out while a place is linked, the places are there and the graph is not: see `has_graph`.
         """
 
     def remove(self, ids: Sequence[int] | npt.NDArray[np.int64]) -> None:
@@ -108,7 +113,11 @@ class PlaceIndex:
             m: links a row and level, 2 to 128 (twice that on the lowest level).
             ef_construction: candidates looked at for each row, m to 4096.
             progress: called with (rows done, rows in all). What it raises, and Ctrl-C, cancels the build and
-                leaves the index as it was.
+                leaves the index as it was. It may use this index, but not build its graph.
+
+        Raises:
+            ValueError: m or ef_construction out of range.
+            IndexFileError: as for `add`.
         """
 
     def search(
@@ -159,7 +168,16 @@ class PlaceIndex:
         """Searches for one camera, frame after frame; see `Cursor`."""
 
     def set_costs(self, costs: Mapping[str, float]) -> None:
-        """Choose methods by what reading costs on this machine; see `measure_costs`."""
+        """Choose methods by what reading costs on this machine.
+
+        Args:
+            costs: as `measure_costs` returns them.
+
+        Raises:
+            KeyError: one of them is missing.
+            TypeError: one is not a number.
+            ValueError: one is not above 0.
+        """
 
     def save(self, path: str, *, contract: bytes, state: bytes) -> None:
         """Write the index to `path`: temporary file, fsync, rename, fsync of the folder.
@@ -171,6 +189,7 @@ class PlaceIndex:
 
         Raises:
             IndexFileError: the file cannot be written; or the index was loaded from one that is damaged.
+            ValueError: contract or state has another length.
         """
 
     @staticmethod
