@@ -163,7 +163,7 @@ void require_one(const RowsView& query) {
 
 py::dict to_dict(const vpr::SearchResult& found) {
     py::dict result;
-    result["method"] = kMethods[static_cast<std::size_t>(found.method)];
+    result["method"] = kMethods[static_cast<std::size_t>(found.effort.method)];
     result["compared"] = found.effort.compared;
     result["scored"] = found.effort.scored;
     return result;

@@ -52,15 +52,11 @@ std::vector<std::int32_t> Cascade::products(const std::int8_t* code, const Colum
     return result;
 }
 
-std::vector<Cascade::Candidate> Cascade::whole_products(const EncodedQuery& query,
-                                                        const std::vector<std::uint32_t>& rows) {
-    const std::vector<std::int32_t> high = products(query.code.data(), rows_.high, rows);
-    const std::vector<std::int32_t> low = products(query.code.data(), rows_.low, rows);
-    std::vector<Candidate> result;
-    result.reserve(rows.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        result.push_back({16 * high[i] + low[i] - 128 * query.code_sum, rows[i]});
-    }
+std::vector<std::int32_t> Cascade::whole_products(const std::int8_t* code, std::int32_t code_sum,
+                                                  const std::vector<std::uint32_t>& rows) {
+    std::vector<std::int32_t> result = products(code, rows_.high, rows);
+    const std::vector<std::int32_t> low = products(code, rows_.low, rows);
+    for (std::size_t i = 0; i < rows.size(); ++i) result[i] = 16 * result[i] + low[i] - 128 * code_sum;
     return result;
 }
 
@@ -70,12 +66,10 @@ Nearest Cascade::best_of(const EncodedQuery& query, const std::vector<std::uint3
     found.reserve(rows.size());
     if (rows_.layout.precision == Precision::int8) {
         // The code is all there is of the row; the query keeps what its own rounding left.
-        const std::vector<Candidate> whole = whole_products(query, rows);
-        const std::vector<std::int32_t> high = products(query.fraction.data(), rows_.high, rows);
-        const std::vector<std::int32_t> low = products(query.fraction.data(), rows_.low, rows);
+        const std::vector<std::int32_t> whole = whole_products(query.code.data(), query.code_sum, rows);
+        const std::vector<std::int32_t> fraction = whole_products(query.fraction.data(), query.fraction_sum, rows);
         for (std::size_t i = 0; i < rows.size(); ++i) {
-            const std::int32_t fraction = 16 * high[i] + low[i] - 128 * query.fraction_sum;
-            const double steps = whole[i].product + fraction / 256.0;
+            const double steps = whole[i] + fraction[i] / 256.0;
             found.emplace_back(static_cast<float>(steps * encoder_.similarity_unit() + query.middle), rows[i]);
         }
     } else {
@@ -175,13 +169,6 @@ Nearest Cascade::by_graph(const EncodedQuery& query, std::size_t k, std::size_t 
         for (const std::uint32_t twin : twins->second) {
             if (!rows_.is_removed(twin)) candidates.push_back({candidate.product, twin});
         }
-    }
-    if (!graph_->twins.empty()) {
-        // A row may be met by a link and as a twin, in a file that says so.
-        const auto by_row = [](const Candidate& a, const Candidate& b) { return a.row < b.row; };
-        const auto same = [](const Candidate& a, const Candidate& b) { return a.row == b.row; };
-        std::sort(candidates.begin(), candidates.end(), by_row);
-        candidates.erase(std::unique(candidates.begin(), candidates.end(), same), candidates.end());
     }
     // The graph leads to fewer than were asked for, after many removals say.
     if (candidates.size() < std::min(k, live())) return scan(query, k);

@@ -50,6 +50,12 @@ class Cascade {
     Nearest by_graph(const EncodedQuery& query, std::size_t k, std::size_t ef,
                      const std::vector<std::uint32_t>& seeds = {}, bool descend = true);
 
+    /// By one of these ways; `ef` is the graph's.
+    Nearest by(Method method, const EncodedQuery& query, std::size_t k, std::size_t ef) {
+        if (method == Method::graph) return by_graph(query, k, ef);
+        return method == Method::sketch ? by_sketch(query, k) : scan(query, k);
+    }
+
     const Effort& effort() const noexcept { return effort_; }
 
    private:
@@ -76,7 +82,8 @@ class Cascade {
     std::vector<std::uint32_t> promising_rows(const UpperProducts& upper, std::size_t wanted) const;
     std::vector<std::int32_t> products(const std::int8_t* code, const Column& planes,
                                        const std::vector<std::uint32_t>& rows);
-    std::vector<Candidate> whole_products(const EncodedQuery& query, const std::vector<std::uint32_t>& rows);
+    std::vector<std::int32_t> whole_products(const std::int8_t* code, std::int32_t code_sum,
+                                             const std::vector<std::uint32_t>& rows);
 
     const Rows& rows_;
     const Graph* graph_;

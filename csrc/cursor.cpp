@@ -26,14 +26,15 @@ SearchResult Cursor::search(const float* query, const SearchOptions& options) {
     const std::lock_guard<std::mutex> one_frame(mutex_);
     const auto reading = index_.lock_to_search();
     SearchResult result;
-    result.method = index_.choose(options);
+    const Method method = index_.choose(options);
+    result.effort.method = method;
     result.k = std::min(options.k, index_.rows_.count - index_.rows_.removed_count);
     followed_ = false;
     if (result.k == 0) return result;
     Cascade cascade = index_.cascade();
-    const EncodedQuery encoded = index_.encoder_->encode_query(query, result.method == Method::sketch);
+    const EncodedQuery encoded = index_.encoder_->encode_query(query, method == Method::sketch);
     Nearest nearest;
-    if (result.method == Method::graph) {
+    if (method == Method::graph) {
         const std::size_t near = std::max(result.k, kNear);
         if (!near_.empty() && (lost_ < kPatience || lost_ % kPatience == 0)) {
             // Twins lead nowhere, and are found through the row that is linked for them.
@@ -51,12 +52,10 @@ SearchResult Cursor::search(const float* query, const SearchOptions& options) {
         nearest.resize(std::min(nearest.size(), result.k));
     } else {
         // A scan has nothing to gain from the last frame, and finds as much without.
-        nearest =
-            result.method == Method::sketch ? cascade.by_sketch(encoded, result.k) : cascade.scan(encoded, result.k);
+        nearest = cascade.by(method, encoded, result.k, options.ef);
     }
     index_.append_answer(nearest, result);
     result.effort = cascade.effort();
-    result.method = result.effort.method;
     return result;
 }
 

@@ -46,6 +46,9 @@ struct Graph {
     const std::uint32_t* upper_links_of(std::size_t node, std::size_t level) const noexcept {
         return upper_links.data() + (upper[node].first_list + level - 1) * m;
     }
+    std::uint32_t* upper_links_of(std::size_t node, std::size_t level) noexcept {
+        return upper_links.data() + (upper[node].first_list + level - 1) * m;
+    }
 
     std::size_t m;
     std::size_t ef_construction;

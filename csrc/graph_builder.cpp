@@ -95,7 +95,6 @@ struct GraphBuilder::Hnswlib {
     /// Make the element of a row, without links.
     void add_element(std::size_t row, std::size_t levels) {
         if (row >= index.max_elements_) index.resizeIndex(row + row / 4 + 1024);
-        if (norms.size() == row) norms.push_back(norm(row));
         const auto node = static_cast<hnswlib::tableint>(row);
         std::memset(index.data_level0_memory_ + row * index.size_data_per_element_, 0, index.size_data_per_element_);
         std::memcpy(index.getDataByInternalId(node), &node, sizeof(node));
@@ -116,9 +115,22 @@ struct GraphBuilder::Hnswlib {
         std::memcpy(list + 1, links, count * sizeof(*links));
     }
 
+    /// The links of a row on a level from 1 on, as numbers of upper nodes.
+    void copy_upper_links(std::uint32_t row, std::size_t level, Graph& graph) const {
+        const Neighbours from = neighbours(row, level);
+        std::uint32_t* const to = graph.upper_links_of(upper_of_row.at(row), level);
+        std::fill(to, to + graph.m, Graph::kNone);
+        for (std::size_t i = 0; i < from.count; ++i) to[i] = upper_of_row.at(from.first[i]);
+    }
+
+    /// Where a descent through a graph that is not empty starts.
+    std::uint32_t entry() const {
+        return upper_of_row.empty() ? index.enterpoint_node_ : upper_of_row.at(index.enterpoint_node_);
+    }
+
     const Rows& rows_of;
     const Kernels& kernels_of;
-    std::vector<std::int32_t> norms;  // of the rows that were inserted
+    std::vector<std::int32_t> norms;  // of the rows that were inserted, and of the one that is being inserted
     CodeSpace space;
     Index index;
     std::unordered_map<std::uint32_t, std::uint32_t> upper_of_row;  // number among upper nodes, in order of rows
@@ -158,6 +170,8 @@ GraphBuilder::GraphBuilder(const Rows& rows, const Kernels& kernels, const Graph
         hnswlib_->index.maxlevel_ = static_cast<int>(levels[row]);
     }
     hnswlib_->twins = graph.twins;
+    hnswlib_->norms.resize(graph.rows);
+    recode();
 }
 
 GraphBuilder::~GraphBuilder() = default;
@@ -174,6 +188,8 @@ void GraphBuilder::insert_next() {
     const std::size_t plane_bytes = rows_.layout.plane_bytes();
     const std::size_t top = level_of(row, hnsw.M_);
     hnswlib_->twin_of_last = Graph::kNone;
+    auto& norms = hnswlib_->norms;
+    norms.push_back(hnswlib_->norm(row));
     if (hnsw.maxlevel_ < 0) {
         hnswlib_->add_element(row, top);
         hnsw.enterpoint_node_ = static_cast<hnswlib::tableint>(row);
@@ -192,9 +208,6 @@ void GraphBuilder::insert_next() {
         code[i] = static_cast<std::int8_t>(static_cast<int>(16 * high + low) - 128);
         sum += code[i];
     }
-    // Of this row too, which is compared with itself below.
-    auto& norms = hnswlib_->norms;
-    if (norms.size() == row) norms.push_back(hnswlib_->norm(row));
     Comparer comparer(rows_, kernels_, nullptr, code.data(), norms.data());
 
     std::uint32_t nearest = hnsw.enterpoint_node_;
@@ -286,15 +299,11 @@ std::unique_ptr<Graph> GraphBuilder::to_graph() const {
     graph->links.settle(0, graph->rows);
     for (const Graph::UpperNode& node : graph->upper) {
         for (std::size_t level = 1; level <= node.levels; ++level) {
-            const Neighbours from = hnswlib_->neighbours(node.row, level);
-            std::uint32_t* to = graph->upper_links.data() + (node.first_list + level - 1) * graph->m;
-            for (std::size_t i = 0; i < from.count; ++i) to[i] = hnswlib_->upper_of_row.at(from.first[i]);
+            hnswlib_->copy_upper_links(node.row, level, *graph);
         }
     }
     graph->twins = hnswlib_->twins;
-    if (graph->rows > 0) {
-        graph->entry = graph->upper.empty() ? hnsw.enterpoint_node_ : hnswlib_->upper_of_row.at(hnsw.enterpoint_node_);
-    }
+    if (graph->rows > 0) graph->entry = hnswlib_->entry();
     return graph;
 }
 
@@ -318,19 +327,12 @@ void GraphBuilder::publish_last(Graph& graph) const {
         graph.upper_links.resize(graph.upper_links.size() + levels * graph.m, Graph::kNone);
     }
     for (std::size_t level = 1; level <= levels; ++level) {
-        const auto copy_upper = [&](std::uint32_t of) {
-            const Neighbours from = hnswlib_->neighbours(of, level);
-            const Graph::UpperNode& node = graph.upper[hnswlib_->upper_of_row.at(of)];
-            std::uint32_t* to = graph.upper_links.data() + (node.first_list + level - 1) * graph.m;
-            std::fill(to, to + graph.m, Graph::kNone);
-            for (std::size_t i = 0; i < from.count; ++i) to[i] = hnswlib_->upper_of_row.at(from.first[i]);
-        };
+        const auto copy_upper = [&](std::uint32_t of) { hnswlib_->copy_upper_links(of, level, graph); };
         copy_upper(row);
         const Neighbours upper = hnswlib_->neighbours(row, level);
         std::for_each_n(upper.first, upper.count, copy_upper);
     }
-    graph.entry = graph.upper.empty() ? hnswlib_->index.enterpoint_node_
-                                      : hnswlib_->upper_of_row.at(hnswlib_->index.enterpoint_node_);
+    graph.entry = hnswlib_->entry();
 }
 
 }  // namespace vpr

@@ -79,9 +79,9 @@ void check_graph(const std::string& path, const IndexHeader& header, const Graph
         top = std::max(top, node.levels);
     }
     if (lists != header.upper_lists) fail(path, "has a graph of the wrong size");
-    for (const Graph::UpperNode& node : graph.upper) {
-        for (std::uint32_t level = 1; level <= node.levels; ++level) {
-            const std::uint32_t* links = graph.upper_links.data() + (node.first_list + level - 1) * graph.m;
+    for (std::uint32_t node = 0; node < nodes; ++node) {
+        for (std::uint32_t level = 1; level <= graph.upper[node].levels; ++level) {
+            const std::uint32_t* const links = graph.upper_links_of(node, level);
             for (std::size_t i = 0; i < graph.m; ++i) {
                 if (links[i] != Graph::kNone && (links[i] >= nodes || graph.upper[links[i]].levels < level)) {
                     fail(path, "has a link to a row that is not on its level");

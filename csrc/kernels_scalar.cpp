@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernel_sets.hpp"
+#include "kernels_plain.inl"
 
 namespace vpr {
 namespace {
@@ -63,26 +64,6 @@ void hadamard(float* values, std::size_t n) {
     }
 }
 
-float round_to_codes(float* __restrict values, float steps, std::size_t count, std::int8_t* __restrict codes) {
-    constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: a float32 of this size has no fraction
-    constexpr float kLargest = 127.0F;
-    constexpr std::size_t kLanes = 16;
-    float lanes[kLanes] = {};
-    for (std::size_t i = 0; i < count; i += kLanes) {
-        for (std::size_t lane = 0; lane < kLanes; ++lane) {
-            const float value = values[i + lane] * steps;
-            const float most = value < kLargest ? value : kLargest;
-            const float whole = ((most > -kLargest ? most : -kLargest) + kRound) - kRound;
-            values[i + lane] = value;
-            codes[i + lane] = static_cast<std::int8_t>(static_cast<std::int32_t>(whole));
-            lanes[lane] += (value - whole) * (value - whole);
-        }
-    }
-    float sum = 0.0F;
-    for (const float lane : lanes) sum += lane;
-    return sum;
-}
-
 std::int32_t plane_product(const std::int8_t* query, const std::uint8_t* plane, std::size_t plane_bytes) {
     std::int32_t sum = 0;
     for (std::size_t line = 0; line < plane_bytes; line += 64) {
@@ -127,24 +108,6 @@ void sketch_sums(const std::uint8_t* tables, std::size_t groups, const std::uint
             }
         }
     }
-}
-
-std::size_t count_above(const std::uint16_t* sums, std::size_t count, std::uint16_t threshold) {
-    std::size_t found = 0;
-    // In lanes of the sums' own width, which are emptied before they can overflow.
-    constexpr std::size_t kLanes = 32;
-    constexpr std::size_t kAtOnce = 65535 * kLanes;
-    for (std::size_t start = 0; start < count; start += kAtOnce) {
-        const std::size_t end = count - start < kAtOnce ? count : start + kAtOnce;
-        std::uint16_t lanes[kLanes] = {};
-        for (std::size_t i = start; i < end; i += kLanes) {
-            for (std::size_t lane = 0; lane < kLanes; ++lane) {
-                lanes[lane] = static_cast<std::uint16_t>(lanes[lane] + (sums[i + lane] > threshold ? 1 : 0));
-            }
-        }
-        for (const std::uint16_t lane : lanes) found += lane;
-    }
-    return found;
 }
 
 std::size_t above(const std::uint16_t* sums, std::size_t count, std::uint16_t threshold, std::uint32_t* positions) {

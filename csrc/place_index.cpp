@@ -326,22 +326,18 @@ SearchResult PlaceIndex::search(const float* queries, std::size_t count, const S
     require_unit_rows(queries, count, dim(), "query");
     const auto reading = lock_to_search();
     SearchResult result;
-    result.method = choose(options);
+    result.effort.method = choose(options);
     result.k = std::min(options.k, rows_.count - rows_.removed_count);
     if (result.k == 0) return result;
     result.ids.reserve(count * result.k);
     result.similarities.reserve(count * result.k);
     Cascade cascade = this->cascade();
-    const bool sketched = result.method == Method::sketch;
+    const Method method = result.effort.method;
     for (std::size_t q = 0; q < count; ++q) {
-        const EncodedQuery query = encoder_->encode_query(queries + q * dim(), sketched);
-        append_answer(result.method == Method::graph    ? cascade.by_graph(query, result.k, options.ef)
-                      : result.method == Method::sketch ? cascade.by_sketch(query, result.k)
-                                                        : cascade.scan(query, result.k),
-                      result);
+        const EncodedQuery query = encoder_->encode_query(queries + q * dim(), method == Method::sketch);
+        append_answer(cascade.by(method, query, result.k, options.ef), result);
     }
     result.effort = cascade.effort();
-    result.method = result.effort.method;
     return result;
 }
 

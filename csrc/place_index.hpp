@@ -28,7 +28,6 @@ struct SearchResult {
     std::size_t k = 0;
     std::vector<std::int64_t> ids;    ///< (queries, k)
     std::vector<float> similarities;  ///< (queries, k), cosine, -1 to 1
-    Method method = Method::scan;     ///< how they were found
     Effort effort;
 };
 
