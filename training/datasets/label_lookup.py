@@ -1,0 +1,56 @@
+"""The label map of each image: a second tree of folders beside the images' own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdk import MapError
+
+from .image_files import find_missing
+from .training_set import TrainingSet
+
+__all__ = ["find_label_maps"]
+
+
+def find_label_maps(training_set: TrainingSet, image_root: Path | None, labels_folder: Path) -> tuple[Path, ...]:
+    """The label map of every image of a set: its path below `image_root`, ending in .png, below `labels_folder`.
+
+    Args:
+        training_set: whose images.
+        image_root: folder whose tree the label maps mirror; None for the set's own root.
+        labels_folder: folder of the label maps.
+
+    Returns:
+        One file an image, in the order of `images`. None of them has been opened.
+
+    Raises:
+        MapError: label maps are missing, an image lies outside of `image_root`, or two images would share one map.
+    """
+    root = image_root or training_set.root
+    if root is None:
+        raise MapError(
+            f"{training_set.name}: is made of several folders, expected one whose tree the label maps mirror; look for "
+            "the label maps of each set before joining them"
+        )
+    try:
+        maps = tuple((labels_folder / image.relative_to(root)).with_suffix(".png") for image in training_set.images)
+    except ValueError:
+        outside = next(image for image in training_set.images if not image.is_relative_to(root))
+        raise MapError(
+            f"{training_set.name}: {outside} lies outside of {root}, whose tree the label maps mirror; name a folder "
+            "that holds all images"
+        ) from None
+    if missing := find_missing(maps):
+        raise MapError(
+            f"{training_set.name}: {len(missing)} of {len(maps)} label maps are missing, the first is {missing[0]}, "
+            "expected one for each image; make them with structvpr train labels"
+        )
+    if len(set(maps)) < len(set(training_set.images)):
+        by_map: dict[Path, Path] = {}
+        one, other = next(
+            (by_map[label], image)
+            for label, image in zip(maps, training_set.images, strict=True)
+            if by_map.setdefault(label, image) != image
+        )
+        raise MapError(f"{training_set.name}: {one} and {other} would share one label map; rename one of them")
+    return maps

@@ -1,0 +1,132 @@
+"""CSV files by column, as data sets come with them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sdk import MapError
+
+__all__ = ["Table", "is_number", "read_table"]
+
+
+class Table:
+    """The columns of a CSV file as text, all of one length."""
+
+    def __init__(self, path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.path = path
+        self.header = tuple(header)
+        self._rows = rows
+        self._lines: Sequence[int] = range(2, len(rows) + 2)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.header
+
+    def column(self, name: str) -> list[str]:
+        """One column's text.
+
+        Raises:
+            MapError: there is no such column.
+        """
+        self.require(name)
+        at = self.header.index(name)
+        return [row[at] for row in self._rows]
+
+    def require(self, *names: str) -> None:
+        """Raise MapError unless all columns are there."""
+        if missing := [name for name in names if name not in self.header]:
+            raise MapError(
+                f"{self.path}: lacks the column {', '.join(missing)}, has {', '.join(filter(None, self.header))}; add "
+                "it, or name the column that stands for it"
+            )
+
+    def numbers(self, name: str, *, empty: float | None = None) -> npt.NDArray[np.float64]:
+        """One column, float64 (n,).
+
+        Args:
+            name: of the column.
+            empty: what a cell without text stands for; None: it is wrong.
+
+        Raises:
+            MapError: there is no such column, or a cell is no number; the message names the line.
+        """
+        texts = self.column(name)
+        if empty is not None:
+            texts = [text if text.strip() else repr(empty) for text in texts]
+        try:
+            return np.array([float(text) for text in texts], np.float64)
+        except ValueError:
+            row = next(i for i, text in enumerate(texts) if not is_number(text))
+            raise MapError(
+                f"{self.path}, line {self._lines[row]}: {name} is {texts[row]!r}, expected a number; correct it"
+            ) from None
+
+    def flags(self, name: str) -> npt.NDArray[np.bool_]:
+        """One column of True and False, or 1 and 0, bool (n,).
+
+        Raises:
+            MapError: there is no such column, or a cell is something else; the message names the line.
+        """
+        known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+        texts = [text.strip().lower() for text in self.column(name)]
+        if wrong := [i for i, text in enumerate(texts) if text not in known]:
+            line, text = self._lines[wrong[0]], texts[wrong[0]]
+            raise MapError(f"{self.path}, line {line}: {name} is {text!r}, expected True or False; correct it")
+        return np.array([known[text] for text in texts], np.bool_)
+
+    def groups(self, name: str) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """One column of names: a number per row, int64 (n,), and the names in order of their first row."""
+        number: dict[str, int] = {}
+        numbers = np.array([number.setdefault(text, len(number)) for text in self.column(name)], np.int64)
+        return numbers, list(number)
+
+    def rows(self, kept: npt.NDArray[np.bool_]) -> Table:
+        """The same columns with the rows that are kept, bool (n,)."""
+        return self.take(np.flatnonzero(kept).tolist())
+
+    def take(self, rows: Sequence[int]) -> Table:
+        """The same columns with some rows, in that order."""
+        chosen = Table(self.path, self.header, [self._rows[i] for i in rows])
+        chosen._lines = [self._lines[i] for i in rows]
+        return chosen
+
+
+def read_table(path: Path, *required: str) -> Table:
+    """Read a CSV in UTF-8 with a header.
+
+    Raises:
+        MapError: it cannot be read, has no rows, one of another length than the header, or lacks a required column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [row for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MapError(f"{path}: cannot be read ({reason}), expected a CSV in UTF-8; check the folder") from None
+    table = Table(path, header, rows)
+    table.require(*required)
+    if not rows:
+        raise MapError(f"{path}: has no rows, expected one an image below its header; add them")
+    if ragged := next((i for i, row in enumerate(rows) if len(row) != len(header)), None):
+        raise MapError(
+            f"{path}, line {ragged + 2}: has {len(rows[ragged])} values, expected {len(header)}; correct the line"
+        )
+    return table
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, as float takes it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,294 @@
+"""Images with the knowledge of which show the same place: what every reader makes and training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sdk import MapError
+
+from .neighbours import expand_ranges, pairs_within
+
+__all__ = ["Indices", "TrainingSet", "set_from_pairs", "set_from_places", "set_from_positions", "summary"]
+
+Indices = npt.NDArray[np.int64]
+BLOCK = 1 << 16  # queries whose places are checked at once
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Queries, the database that they are searched in, and which of it shows the same place.
+
+    One image may be a query and in the database; it is never its own positive.
+
+    Attributes:
+        name: for messages, e.g. "msls train".
+        images: image files.
+        queries: int64 (Q,), which of `images` ask.
+        database: int64 (M,), which of `images` may be answers.
+        positives: per query, int64 (n,), n >= 1: images of the database to be drawn near to it in training.
+        near: per query, int64 (m,): images of the database that show its place, or may: a superset of its positives.
+            They are never negatives, and evaluation counts each of them as right.
+        region: int32 (len(images),). Queries are searched among their own region's images alone: a city, a town.
+        root: folder that the images lie in, whose tree label maps mirror.
+        positions_m: float64 (len(images), 2 or 3) where the reader knows them, for dividing a set by geography.
+        query_weight: float32 (Q,), > 0: how often a query is drawn, relative to others; None: all alike.
+        unmatched: queries of the data set that are not in this one, as no image shows their place. Protocols differ
+            in whether they count as misses: Pitts30k's does, MSLS's does not.
+
+    Raises:
+        MapError: the parts contradict each other, or no query has a positive.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    queries: Indices
+    database: Indices
+    positives: tuple[Indices, ...]
+    near: tuple[Indices, ...]
+    region: npt.NDArray[np.int32]
+    root: Path | None = None
+    positions_m: npt.NDArray[np.float64] | None = None
+    query_weight: npt.NDArray[np.float32] | None = None
+    unmatched: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.queries) == 0:
+            raise MapError(
+                f"{self.name}: {len(self.images)} images and no query that has a positive, expected at least one place "
+                "seen twice; add images of the same places, or widen the radius of positives"
+            )
+        per_image = {len(column) for column in (self.images, self.region, self.positions_m) if column is not None}
+        per_query = (self.queries, self.positives, self.near, self.query_weight)
+        if len(per_image) > 1 or len({len(column) for column in per_query if column is not None}) > 1:
+            raise MapError(f"{self.name}: its columns have different lengths; make it with one of the readers")
+        in_database = np.zeros(len(self.images), bool)
+        in_database[self.database] = True
+        for first in range(0, len(self.queries), BLOCK):
+            self._check_block(slice(first, first + BLOCK), in_database)
+
+    def _check_block(self, block: slice, in_database: npt.NDArray[np.bool_]) -> None:
+        queries = self.queries[block]
+        near_of, near = _flatten(self.near[block])
+        positive_of, positives = _flatten(self.positives[block])
+        count = len(self.images)
+        # One sorted column of (query, image) to look pairs up in.
+        known = np.sort(near_of * count + near)
+        pairs = positive_of * count + positives
+        place = np.minimum(np.searchsorted(known, pairs), max(len(known) - 1, 0))
+        bad = np.bincount(positive_of, minlength=len(queries)) == 0
+        bad[positive_of[known[place] != pairs] if len(known) else positive_of] = True
+        if bad.any():
+            raise MapError(
+                f"{self.name}: query {self.images[queries[bad.argmax()]]} has no positive, or one that is not near; "
+                "make the set with one of the readers"
+            )
+        asker = queries[near_of]
+        bad[near_of[(near == asker) | ~in_database[near] | (self.region[near] != self.region[asker])]] = True
+        if bad.any():
+            raise MapError(
+                f"{self.name}: query {self.images[queries[bad.argmax()]]} counts itself, an image of another region or "
+                "one that is not in the database as its place; make the set with one of the readers"
+            )
+
+    def database_of(self, region: int) -> Indices:
+        """The images of the database that lie in one region, int64."""
+        there: Indices = self.database[self.region[self.database] == region]
+        return there
+
+
+def set_from_positions(
+    name: str,
+    images: Sequence[Path],
+    positions_m: npt.NDArray[np.float64],
+    *,
+    queries: Indices,
+    database: Indices,
+    positive_radius_m: float = 10.0,
+    near_radius_m: float = 25.0,
+    region: npt.NDArray[np.int32] | None = None,
+    heading_deg: npt.NDArray[np.float64] | None = None,
+    most_turned_deg: float = 180.0,
+    root: Path | None = None,
+) -> TrainingSet:
+    """Positives by distance. Queries that have none are left out.
+
+    Args:
+        name: for messages.
+        images: image files.
+        positions_m: float64 (N, 2) or (N, 3), metres in one frame per region.
+        queries: int64 (Q,), which images ask.
+        database: int64 (M,), which images answer.
+        positive_radius_m: images this near are positives. MSLS: 10 m.
+        near_radius_m: images this near are no negatives, and right in evaluation. MSLS: 25 m.
+        region: int32 (N,); all are in one unless given.
+        heading_deg: float64 (N,), viewing directions; nan where unknown, which fits any.
+        most_turned_deg: positives look in directions that differ by no more than this.
+        root: folder that the images lie in.
+
+    Raises:
+        MapError: no query has a positive, or a radius or position is no number.
+
+    Source: Warburg et al., Mapillary Street-Level Sequences (CVPR 2020): 10 m for training's positives, 25 m for
+    evaluation and for what may not be a negative.
+    """
+    if not 0.0 < positive_radius_m <= near_radius_m:
+        raise MapError(
+            f"{name}: radii of {positive_radius_m:g} m and {near_radius_m:g} m found, expected 0 < positives <= near; "
+            "correct them"
+        )
+    if not np.isfinite(positions_m[np.concatenate([queries, database])]).all():
+        raise MapError(f"{name}: a position is not a finite number, expected metres; correct it")
+    regions = np.zeros(len(images), np.int32) if region is None else region
+    rows, found, positive = [], [], []
+    for number in np.unique(regions[queries]):
+        asked = np.flatnonzero(regions[queries] == number)
+        answers = np.unique(database[regions[database] == number])
+        for row, column, apart_m in pairs_within(positions_m[queries[asked]], positions_m[answers], near_radius_m):
+            query, answer = queries[asked[row]], answers[column]
+            fits = apart_m <= positive_radius_m
+            if heading_deg is not None:
+                turned = np.abs((heading_deg[answer] - heading_deg[query] + 180.0) % 360.0 - 180.0)
+                fits &= ~(turned > most_turned_deg)  # nan is kept
+            other = answer != query
+            rows.append(asked[row[other]])
+            found.append(answer[other])
+            positive.append(fits[other])
+    return set_from_pairs(
+        name,
+        images,
+        np.concatenate([np.zeros(0, np.int64), *rows]),
+        np.concatenate([np.zeros(0, np.int64), *found]),
+        np.concatenate([np.zeros(0, np.bool_), *positive]),
+        queries=queries,
+        database=database,
+        region=regions,
+        root=root,
+        positions_m=positions_m,
+    )
+
+
+def set_from_places(
+    name: str,
+    images: Sequence[Path],
+    place: npt.NDArray[np.int64],
+    *,
+    queries: Indices | None = None,
+    database: Indices | None = None,
+    region: npt.NDArray[np.int32] | None = None,
+    root: Path | None = None,
+) -> TrainingSet:
+    """Positives by the name of the place: all images of one place show it, and no other does.
+
+    Args:
+        name: for messages.
+        images: image files.
+        place: int64 (N,), a number per place; places of different regions are different, whatever their number.
+        queries: which images ask; all unless given.
+        database: which images answer; all unless given.
+        region: int32 (N,); all are in one unless given.
+        root: folder that the images lie in.
+
+    Raises:
+        MapError: no place has two images.
+    """
+    every = np.arange(len(images), dtype=np.int64)
+    queries = every if queries is None else queries
+    database = every if database is None else np.unique(database)
+    regions = np.zeros(len(images), np.int32) if region is None else region
+    # A number for each (region, place): they start anew in each city.
+    both = np.unique(np.stack([regions.astype(np.int64), place], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    order = database[np.argsort(both[database], kind="stable")]
+    first = np.searchsorted(both[order], both[queries], "left")
+    row, found = expand_ranges(first, np.searchsorted(both[order], both[queries], "right") - first)
+    found = order[found]
+    other = found != queries[row]
+    return set_from_pairs(
+        name,
+        images,
+        row[other],
+        found[other],
+        np.ones(int(other.sum()), np.bool_),
+        queries=queries,
+        database=database,
+        region=regions,
+        root=root,
+    )
+
+
+def set_from_pairs(
+    name: str,
+    images: Sequence[Path],
+    row: Indices,
+    found: Indices,
+    positive: npt.NDArray[np.bool_],
+    *,
+    queries: Indices,
+    database: Indices,
+    region: npt.NDArray[np.int32] | None = None,
+    root: Path | None = None,
+    positions_m: npt.NDArray[np.float64] | None = None,
+) -> TrainingSet:
+    """Positives by a list of pairs. Queries that have none are left out.
+
+    Args:
+        name: for messages.
+        images: image files.
+        row: int64 (n,), which of `queries` a pair is of: its place there, not its image.
+        found: int64 (n,), the image of the database that shows the query's place, or may.
+        positive: bool (n,), whether it is to be drawn near in training.
+        queries: int64 (Q,), which images ask.
+        database: int64 (M,), which images answer.
+        region: int32 (N,); all are in one unless given.
+        root, positions_m: see `TrainingSet`.
+
+    Raises:
+        MapError: no query has a positive.
+    """
+    order = np.lexsort((found, row))
+    row, found, positive = row[order], found[order], positive[order]
+    matched = np.bincount(row[positive], minlength=len(queries)) > 0
+    near = _split(found, np.bincount(row, minlength=len(queries)))
+    positives = _split(found[positive], np.bincount(row[positive], minlength=len(queries)))
+    kept = np.flatnonzero(matched)
+    return TrainingSet(
+        name=name,
+        images=tuple(images),
+        queries=np.asarray(queries, np.int64)[kept],
+        database=np.unique(np.asarray(database, np.int64)),
+        positives=tuple(positives[i] for i in kept),
+        near=tuple(near[i] for i in kept),
+        region=np.zeros(len(images), np.int32) if region is None else np.asarray(region, np.int32),
+        root=root,
+        positions_m=positions_m,
+        unmatched=int(len(queries) - len(kept)),
+    )
+
+
+def summary(training_set: TrainingSet) -> dict[str, str | int | float]:
+    """What is in a set, for people and for JSON: counts, and the median of positives and of near images per query."""
+    return {
+        "name": training_set.name,
+        "images": len(training_set.images),
+        "queries": len(training_set.queries),
+        "queries_without_positive": training_set.unmatched,
+        "database": len(training_set.database),
+        "positives_per_query": float(np.median([len(positives) for positives in training_set.positives])),
+        "near_per_query": float(np.median([len(near) for near in training_set.near])),
+        "regions": len(np.unique(training_set.region)),
+    }
+
+
+def _split(values: Indices, counts: npt.NDArray[np.int64]) -> list[Indices]:
+    ends = np.cumsum(counts).tolist()
+    return [values[first:end] for first, end in zip([0, *ends], ends, strict=False)]
+
+
+def _flatten(lists: Sequence[Indices]) -> tuple[Indices, Indices]:
+    """(which list, value) of all values, both int64."""
+    counts = np.fromiter(map(len, lists), np.int64, len(lists))
+    return np.repeat(np.arange(len(lists)), counts), np.concatenate([np.zeros(0, np.int64), *lists])
