@@ -12,6 +12,7 @@ Importing this package loads numpy, OpenCV and the compiled kernel; a runtime is
 from .backends import Backend, open_backend
 from .contract import ModelContract
 from .errors import ContractError, EngineError, Error, FrameError, MapError
+from .images import read_image
 from .localization import Localization, Match, Place
 from .localizer import Localizer
 from .places import PlaceMap
@@ -38,4 +39,5 @@ __all__ = [
     "open_backend",
     "open_source",
     "prepare",
+    "read_image",
 ]

@@ -6,10 +6,11 @@ import contextlib
 import os
 import re
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -29,13 +30,14 @@ PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 DAMAGE = re.compile(rb"bad Huffman code|premature end|Premature end|[0-9]{2,} extraneous bytes")
 
 _said: IO[bytes] | None = None  # what decoders print, where a program has asked for it
+_one_at_a_time = threading.Lock()  # a process has one standard error
 
 
 def listen_to_decoders() -> None:
     """Keep OpenCV and what it decodes with from printing, in this process and from now on, and heed libjpeg's word.
 
-    For programs that read images on one thread: standard error is diverted while an image is decoded. libjpeg tells of
-    damage nowhere else. A library leaves standard error alone.
+    Standard error is diverted while an image is decoded, so threads then decode one at a time. libjpeg tells of damage
+    nowhere else. A library leaves standard error alone.
     """
     # OpenCV 5 has it in one place only, releases before 4.13 in the other.
     set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
@@ -81,12 +83,14 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             f"{path}: is cut short or damaged ({len(data)} bytes), expected a whole image; copy the file again or "
             "remove it"
         )
-    try:
-        with _diverted(_said) if _said else contextlib.nullcontext():
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:  # a header that claims more pixels than OpenCV takes
-        bgr = None
-    if _said and DAMAGE.search(os.pread(_said.fileno(), 4096, 0)):
+    if _said:
+        with _one_at_a_time:
+            with _diverted(_said):
+                bgr = _decode(data)
+            damaged = DAMAGE.search(os.pread(_said.fileno(), 4096, 0)) is not None
+    else:
+        bgr, damaged = _decode(data), False
+    if damaged:
         raise FrameError(f"{path}: is damaged inside, expected a whole image; copy the file again or remove it")
     if bgr is None:
         raise FrameError(
@@ -94,6 +98,13 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             "file again or remove it"
         )
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _decode(data: bytes) -> npt.NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        return None
 
 
 def _jpeg_is_whole(data: bytes) -> bool:

@@ -11,6 +11,7 @@ import sdk
 NAMES = {
     *("Backend", "ContractError", "EngineError", "Error", "FrameError", "Localization", "Localizer", "MapError"),
     *("Match", "ModelContract", "Place", "PlaceMap", "Sighting", "Source", "open_backend", "open_source", "prepare"),
+    "read_image",
 }
 
 

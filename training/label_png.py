@@ -1,0 +1,109 @@
+"""Label maps as PNG: written with a palette, so that a viewer shows colours; read back as the numbers.
+
+OpenCV writes no palettes, and gives the colours of those it reads, from which the numbers cannot be had where two
+classes share a colour.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sdk import FrameError
+
+from .label_sets import Colour, LabelSet
+
+__all__ = ["encode_palette_png", "palette_of", "read_label_map"]
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY, PALETTE = 0, 3  # colour types of one sample a pixel
+HEADER = struct.Struct(">IIBBBBB")  # width, height, bit depth, colour type, compression, filter, interlace
+
+
+def palette_of(label_set: LabelSet) -> list[Colour]:
+    """256 colours: a class's own at its id, black elsewhere."""
+    colours = [(0, 0, 0)] * 256
+    colours[label_set.ids.start : label_set.ids.stop] = label_set.palette
+    return colours
+
+
+def encode_palette_png(labels: npt.NDArray[np.uint8], palette: Sequence[Colour]) -> bytes:
+    """An 8-bit palette PNG whose samples are the labels.
+
+    Args:
+        labels: uint8 (h, w), h and w >= 1.
+        palette: RGB of each index, at most 256 and more than the largest label.
+
+    Source: PNG (ISO/IEC 15948), sections 5 and 11.
+    """
+    height, width = labels.shape
+    # Each row begins with the number of its filter. 0, none, is the one for indices: neighbouring numbers mean nothing.
+    rows = np.zeros((height, 1 + width), np.uint8)
+    rows[:, 1:] = labels
+    parts = (
+        (b"IHDR", HEADER.pack(width, height, 8, PALETTE, 0, 0, 0)),
+        (b"PLTE", bytes(value for colour in palette for value in colour)),
+        (b"IDAT", zlib.compress(rows.tobytes(), 6)),
+        (b"IEND", b""),
+    )
+    return SIGNATURE + b"".join(chunk(kind, data) for kind, data in parts)
+
+
+def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
+    """Read the numbers of a label map: the samples of a grey or palette PNG of 1, 2, 4 or 8 bits.
+
+    Returns:
+        uint8 (h, w).
+
+    Raises:
+        FrameError: no such file, not a PNG, cut short or damaged, or of colours or 16 bits.
+    """
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FrameError(f"{path}: cannot be read ({reason}), expected a label map (PNG); check the path") from None
+    found = list(chunks(data))
+    if not found or found[0][0] != b"IHDR" or len(found[0][1]) != HEADER.size or found[-1][0] != b"IEND":
+        raise FrameError(f"{path}: is not a whole PNG ({len(data)} bytes), expected a label map; make it again")
+    width, height, bits, colour_type, *rest = HEADER.unpack(found[0][1])
+    if colour_type not in (GREY, PALETTE) or bits > 8:
+        raise FrameError(
+            f"{path}: is a PNG of colour type {colour_type} and {bits} bits, expected a label map: grey or palette, "
+            "at most 8 bits; a picture of colours holds no class numbers"
+        )
+    # The same samples, called grey: a decoder then leaves them as they are.
+    header = HEADER.pack(width, height, bits, GREY, *rest)
+    kept = [(b"IHDR", header), *((kind, part) for kind, part in found if kind == b"IDAT"), (b"IEND", b"")]
+    grey = SIGNATURE + b"".join(chunk(kind, part) for kind, part in kept)
+    try:
+        samples = cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        samples = None
+    if samples is None or samples.shape != (height, width) or samples.dtype != np.uint8:
+        raise FrameError(f"{path}: is damaged inside, expected a label map; make it again")
+    # Decoders stretch grey of fewer bits over 0 to 255: 1, 2 and 4 bits by 255, 85 and 17.
+    return np.asarray(samples // (255 // ((1 << bits) - 1)), dtype=np.uint8)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = zlib.crc32(data, zlib.crc32(kind))
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each chunk up to the first that is not whole."""
+    at = len(SIGNATURE)
+    while data.startswith(SIGNATURE) and at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        kind, content = data[at + 4 : at + 8], data[at + 8 : end]
+        if data[at:end] + data[end : end + 4] != chunk(kind, content):
+            return
+        yield kind, content
+        at = end + 4

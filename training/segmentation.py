@@ -1,0 +1,158 @@
+"""Segmentation label map encoding (SLME): label ids to six clusters, to weighted one-hot channels.
+
+    labels uint8 (h, w)  ->  clusters uint8 (h, w)  ->  float32 (N, 6, h, w)
+            cluster_label_map (once, cached)     encode_label_map (each batch)
+
+Source: StructVPR (CVPR 2023), "SLME": formatting, clustering, weighting.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sdk import ContractError, FrameError
+
+from .label_png import read_label_map
+from .label_sets import CLUSTERS, LABEL_SETS, LabelSet
+
+__all__ = [
+    "CLUSTER_WEIGHTS",
+    "VOID_CLUSTER",
+    "cluster_label_map",
+    "confidence_of",
+    "encode_label_map",
+    "find_label_set",
+]
+
+VOID_CLUSTER = 255
+UNKNOWN = 254
+
+# Reconstruction: the paper weighs the channels by class and gives no values. What stands is worth more than what
+# drives away; in the order of `CLUSTERS`.
+CLUSTER_WEIGHTS = (2.0, 0.5, 1.0, 1.0, 1.0, 1.0)
+
+
+def find_label_set(name: str) -> LabelSet:
+    """The label set of that name.
+
+    Raises:
+        ContractError: there is none.
+    """
+    if name not in LABEL_SETS:
+        raise ContractError(f"label set {name!r} found, expected one of {', '.join(LABEL_SETS)}; choose one of these")
+    return LABEL_SETS[name]
+
+
+def cluster_label_map(
+    labels: npt.NDArray[np.uint8], label_set: LabelSet | str, where: str | Path = "the label map"
+) -> npt.NDArray[np.uint8]:
+    """Merge the classes of a label map into the six clusters.
+
+    Args:
+        labels: uint8 (..., h, w), ids of `label_set`.
+        label_set: or its name.
+        where: the file, for errors.
+
+    Returns:
+        uint8 (..., h, w): index in `CLUSTERS`, or 255 where the map is void.
+
+    Raises:
+        ContractError: no such label set.
+        FrameError: an id that the label set does not have, or no uint8.
+
+    Source: StructVPR (CVPR 2023), SLME, clustering, which is there because classes that are too fine
+    "will interfere with VPR like noises".
+    """
+    if isinstance(label_set, str):
+        label_set = find_label_set(label_set)
+    if labels.dtype != np.uint8:
+        raise FrameError(f"{where}: labels are {labels.dtype}, expected uint8; convert them with .astype(numpy.uint8)")
+    clusters = cluster_table(label_set)[labels]
+    unknown = clusters == UNKNOWN
+    if unknown.any():
+        found = ", ".join(map(str, np.unique(labels[unknown])[:5]))
+        raise FrameError(
+            f"{where}: label id {found} found, expected {label_set.expected}; name the map's own label set"
+        )
+    return clusters
+
+
+@functools.cache
+def cluster_table(label_set: LabelSet) -> npt.NDArray[np.uint8]:
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[label_set.ids.start : label_set.ids.stop] = label_set.clusters
+    table[label_set.void] = VOID_CLUSTER
+    return table
+
+
+def encode_label_map(clusters: Tensor, weights: Sequence[float] = CLUSTER_WEIGHTS) -> Tensor:
+    """Spread cluster ids over channels: S[n, c, y, x] = weights[c] if clusters[n, y, x] = c, else 0.
+
+    Void (255) is zero in every channel: it says nothing, where "other" says that something is there.
+
+    Args:
+        clusters: uint8 (N, h, w), what `cluster_label_map` gives, on any device.
+        weights: one a cluster, in the order of `CLUSTERS`, finite and >= 0.
+
+    Returns:
+        float32 (N, 6, h, w) on the same device.
+
+    Raises:
+        FrameError: an id that is no cluster and not void, or no uint8 (N, h, w).
+        ContractError: `weights` are not six such numbers.
+
+    Source: StructVPR (CVPR 2023), SLME, formatting and weighting; the values of the weights are a reconstruction.
+    """
+    if len(weights) != len(CLUSTERS) or not all(math.isfinite(weight) and weight >= 0.0 for weight in weights):
+        raise ContractError(
+            f"cluster weights are {list(weights)}, expected {len(CLUSTERS)} finite numbers >= 0, for "
+            + ", ".join(CLUSTERS)
+        )
+    if clusters.dtype != torch.uint8 or clusters.ndim != 3:
+        found = f"{str(clusters.dtype).removeprefix('torch.')} {tuple(clusters.shape)}"
+        raise FrameError(f"cluster ids are {found}, expected uint8 (N, h, w); take them from cluster_label_map")
+    if bool(((clusters >= len(CLUSTERS)) & (clusters != VOID_CLUSTER)).any()):
+        raise FrameError(
+            f"cluster id {int(clusters[clusters != VOID_CLUSTER].max())} found, expected 0 to {len(CLUSTERS) - 1} or "
+            f"{VOID_CLUSTER} (void); pass label maps through cluster_label_map first"
+        )
+    channel = torch.arange(len(CLUSTERS), dtype=torch.uint8, device=clusters.device).view(1, -1, 1, 1)
+    weight = torch.tensor(weights, dtype=torch.float32, device=clusters.device).view(1, -1, 1, 1)
+    return (clusters.unsqueeze(1) == channel) * weight  # (N, 1, h, w) -> (N, 6, h, w)
+
+
+def confidence_of(confidence: str | Path | npt.NDArray[np.generic]) -> float:
+    """Mean confidence of a label map: what a pair may be weighed by (our addition, not the paper's).
+
+    It tells that a network is unsure, not that it is wrong: ESPNetv2 takes a black sky for a building, and is as sure
+    of its maps of webcams by night as by day (means 0.76 and 0.74).
+
+    Args:
+        confidence: a `.confidence.png` that `structvpr train labels` wrote, or its pixels (0 to 255), or floating-point
+            numbers (0 to 1).
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        FrameError: the file cannot be read, there are no pixels, or numbers lie outside their range.
+    """
+    where = "the confidence"
+    if isinstance(confidence, (str, Path)):
+        where, confidence = str(confidence), read_label_map(Path(confidence))
+    if confidence.size == 0:
+        raise FrameError(f"{where} has no pixels, expected at least one")
+    if confidence.dtype == np.uint8:
+        return float(confidence.mean(dtype=np.float64)) / 255.0
+    mean = float(confidence.mean(dtype=np.float64))
+    if confidence.dtype.kind != "f" or confidence.min() < 0.0 or not confidence.max() <= 1.0:
+        raise FrameError(f"{where} is {confidence.dtype} of mean {mean:g}, expected uint8, or floats from 0 to 1")
+    return mean
