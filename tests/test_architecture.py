@@ -26,7 +26,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "training": ({"torch", "numpy", "cv2", "sdk"}, set()),
     "training.world": ({"numpy", "cv2"}, set()),
     "training.demo": ({"typer", "sdk"}, set()),
+    "training.datasets": ({"numpy", "sdk"}, set()),
     "training.commands": ({"typer", "sdk"}, set()),
+    "training.label_commands": ({"typer", "sdk"}, set()),
+    "training.student_commands": ({"typer", "sdk"}, set()),
+    "training.world_commands": ({"typer", "sdk"}, set()),
+    "training.metrics": ({"sdk"}, {"torch"}),
+    "training.segmentation_network": ({"numpy", "cv2", "sdk"}, {"onnxruntime"}),
+    "training.espnetv2_export": ({"torch", "sdk"}, {"onnx"}),
     "export.to_onnx": ({"torch", "onnx", "numpy", "sdk", "training"}, {"onnxsim"}),
     "export.agreement": ({"numpy", "sdk"}, {"onnxruntime"}),
     "export.commands": ({"typer", "sdk"}, set()),
@@ -93,8 +100,10 @@ def test_the_workstation_uses_the_public_sdk(package: str) -> None:
         assert used - public <= ALLOWED_PRIVATE.get(module_name(path), set()), path
 
 
-# The demo is a verb of the command, and draws its progress as the others do.
-ALLOWED_PRIVATE = {"training.demo": {"sdk.cli.console", "sdk.cli.console.progress_bars"}}
+# Verbs of the command draw their progress and print their tables as the others do.
+VERBS = ("demo", "label_commands", "student_commands", "world_commands")
+CONSOLE = {f"sdk.cli.console{name}" for name in ("", ".progress_bars", ".print_json", ".print_table")}
+ALLOWED_PRIVATE = {f"training.{verb}": CONSOLE for verb in VERBS}
 
 
 def test_the_world_needs_no_network() -> None:

@@ -1,12 +1,13 @@
 """A trained network as one self-contained file: weights, contract and what is needed to build it again.
 
-The file is PyTorch's zip container with a dictionary of five keys:
+The file is PyTorch's zip container with a dictionary of six keys:
 
     format    "structvpr-checkpoint"
     schema    1
     config    {"backbone": str, "taps": [int], "tap_channels": [int], "descriptor_dim": int}
     contract  JSON text of `sdk.ModelContract`
     weights   name -> tensor, the state dict of `DescriptorNet`
+    about     how it came to be: recipe, data, figures on validation; empty for public weights
 
 It is read with `weights_only=True`, so a file from elsewhere can hold numbers but no code.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from sdk import ContractError, EngineError, ModelContract
 
 from .model import DescriptorNet, weights_sha256
 
-__all__ = ["load_checkpoint", "load_weights", "replace_when_done", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_weights", "read_about", "replace_when_done", "save_checkpoint"]
 
 FORMAT = "structvpr-checkpoint"
 SCHEMA = 1
@@ -67,13 +68,16 @@ def replace_when_done(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_checkpoint(path: str | Path, net: DescriptorNet, contract: ModelContract) -> None:
+def save_checkpoint(
+    path: str | Path, net: DescriptorNet, contract: ModelContract, about: Mapping[str, Any] | None = None
+) -> None:
     """Write a network and its contract; an existing file is replaced in one step.
 
     Args:
         path: the file to write, usually `.pt`.
         net: the branch that will be exported.
         contract: made by `make_contract` from these very weights.
+        about: how it came to be: recipe, data, figures; plain values. `read_about` gives it back.
 
     Raises:
         ContractError: the contract is of other weights.
@@ -86,6 +90,7 @@ def save_checkpoint(path: str | Path, net: DescriptorNet, contract: ModelContrac
         "config": config_of(net),
         "contract": contract.to_json(),
         "weights": {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()},
+        "about": dict(about or {}),
     }
     with replace_when_done(path) as temporary, temporary.open("wb") as file:
         # A file object, not a path: the name inside the zip container would be the temporary one, and
@@ -135,6 +140,17 @@ def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
         ) from None
     check_weights(str(path), net, contract)
     return net.eval(), contract
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says of how it came to be: recipe, data, figures on validation.
+
+    Raises:
+        EngineError: as `load_checkpoint`.
+    """
+    record = read_tensors(path, "make one with `structvpr train student`")
+    about = record.get("about", {}) if isinstance(record, dict) else {}
+    return dict(about)
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:

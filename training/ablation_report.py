@@ -1,0 +1,211 @@
+"""What an ablation found: a table beside the paper's, the paper's orderings, and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+import numpy.typing as npt
+
+from sdk import MapError
+
+from .ablation import ROWS
+from .checkpoint import replace_when_done
+
+__all__ = ["Comparison", "compare_paired", "read_rows", "write_report"]
+
+VALUES = ("R@1", "R@5", "R@10")
+RESAMPLES = 10_000
+
+# The paper's claims, as (better, worse), and our control, for which "no better" is expected.
+ORDERINGS = (("ours", "a1"), ("a1", "all"), ("all", "none"), ("none", "d4"), ("ours", "none"), ("none", "shuffled"))
+
+Ranks = npt.NDArray[np.int64]
+Rows = dict[str, dict[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows, query by query.
+
+    Attributes:
+        difference: of R@1, points; positive if the first is better.
+        low, high: the middle 95 % of what resampled queries and seeds give.
+        seeds: that both rows have.
+    """
+
+    difference: float
+    low: float
+    high: float
+    seeds: tuple[int, ...]
+
+    @property
+    def verdict(self) -> str:
+        """ "holds", "reversed", or "undecided" if the interval holds zero."""
+        return "holds" if self.low > 0.0 else "reversed" if self.high < 0.0 else "undecided"
+
+
+def compare_paired(first: Sequence[Ranks], second: Sequence[Ranks], seeds: tuple[int, ...] = ()) -> Comparison:
+    """R@1 of two rows on the same queries under the same seeds, with a bootstrap interval over both.
+
+    Queries are drawn anew, the same for all seeds and both rows, and so are seeds.
+
+    Args:
+        first, second: for each seed, int64 (Q,), the rank of each query's first right answer.
+        seeds: for the record.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), percentile interval.
+    """
+    gains = np.stack([(a <= 1).astype(np.float64) - (b <= 1) for a, b in zip(first, second, strict=True)])  # (S, Q)
+    rng = np.random.default_rng(0)
+    count, queries = gains.shape
+    drawn = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        share = np.bincount(rng.integers(0, count, count), minlength=count) / count
+        drawn[i] = (share @ gains)[rng.integers(0, queries, queries)].mean()
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Comparison(100.0 * float(gains.mean()), 100.0 * float(low), 100.0 * float(high), seeds)
+
+
+def read_rows(folder: Path) -> Rows:
+    """Finished runs, by row and seed.
+
+    Raises:
+        MapError: there are none, or one cannot be read.
+    """
+    rows: Rows = {}
+    for path in sorted((folder / "rows").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            rows.setdefault(record["row"], {})[record["seed"]] = record
+        except (OSError, ValueError, KeyError) as error:
+            raise MapError(f"{path}: cannot be read ({error}), expected a finished run; remove it") from None
+    if not rows:
+        raise MapError(f"{folder}: holds no finished run in rows/, expected at least one; run the ablation first")
+    return rows
+
+
+def write_report(folder: Path, about: dict[str, Any]) -> str:
+    """Write ablation.json, ablation.md and ablation.svg from the finished runs; the text of the second is returned.
+
+    Args:
+        folder: of the ablation.
+        about: what else is to be known: the sets, the command.
+    """
+    rows = read_rows(folder)
+    orderings = [(better, worse, _compare(rows, better, worse)) for better, worse in ORDERINGS]
+    passes = sorted({run["passes"] for runs in rows.values() for run in runs.values()})
+    record = {
+        **about,
+        "image_passes_per_run": passes,
+        "rows": {name: {str(seed): _without_ranks(run) for seed, run in runs.items()} for name, runs in rows.items()},
+        "orderings": [
+            {
+                "claim": f"{better} > {worse}",
+                "verdict": found.verdict if found else "not run",
+                **({} if found is None else {"difference": found.difference, "interval": [found.low, found.high]}),
+                "seeds": [] if found is None else list(found.seeds),
+            }
+            for better, worse, found in orderings
+        ],
+    }
+    text = _markdown(rows, orderings, passes, about)
+    for name, content in (
+        ("ablation.json", json.dumps(record, indent=2) + "\n"),
+        ("ablation.md", text),
+        ("ablation.svg", _plot(rows)),
+    ):
+        with replace_when_done(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return text
+
+
+def _compare(rows: Rows, better: str, worse: str) -> Comparison | None:
+    seeds = tuple(sorted(rows.get(better, {}).keys() & rows.get(worse, {}).keys()))
+    if not seeds:
+        return None
+    first, second = ([np.array(rows[name][seed]["test_ranks"]) for seed in seeds] for name in (better, worse))
+    return compare_paired(first, second, seeds)
+
+
+def _figures(runs: dict[int, dict[str, Any]], value: str) -> tuple[float, float | None]:
+    """Mean over seeds and their standard deviation, percent."""
+    found = [run["test"][value] for run in runs.values()]
+    return float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None
+
+
+def _markdown(
+    rows: Rows, orderings: Sequence[tuple[str, str, Comparison | None]], passes: list[int], about: dict[str, Any]
+) -> str:
+    lines = [f"{name}: {value}  " for name, value in about.items()]
+    lines.append(f"image passes per run: {', '.join(f'{p:,}' for p in passes)}")
+    lines += ["", "| row | seeds | R@1 | R@5 | R@10 | R@1 - None | paper (MSLS val) |", "|---|---|---|---|---|---|---|"]
+    for row in ROWS:
+        if row.name not in rows:
+            continue
+        runs = rows[row.name]
+        cells = []
+        for value in VALUES:
+            mean, deviation = _figures(runs, value)
+            cells.append(f"{mean:.1f}" + (f" ± {deviation:.1f}" if deviation is not None else ""))
+        gain = _compare(rows, row.name, "none") if row.name != "none" else None
+        gained = f"{gain.difference:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]" if gain else ""
+        paper = " / ".join(f"{figure:.1f}" for figure in row.paper) if row.paper else ""
+        lines.append(f"| {row.title} | {len(runs)} | {' | '.join(cells)} | {gained} | {paper} |")
+    lines += ["", "| the paper says | R@1 difference, 95 % interval | verdict | seeds |", "|---|---|---|---|"]
+    for better, worse, found in orderings:
+        if found is None:
+            lines.append(f"| {better} > {worse} | | not run | |")
+            continue
+        seeds = " ".join(map(str, found.seeds))
+        interval = f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+        lines.append(f"| {better} > {worse} | {interval} | {found.verdict} | {seeds} |")
+    shares = [run["pairs_percent"] for runs in rows.values() for run in runs.values() if run["pairs_percent"]]
+    own = [run["pairs_percent"] for name, runs in rows.items() if name != "shuffled" for run in runs.values()]
+    own = [found for found in own if found]
+    if shares and own:
+        means = {group: np.mean([found[group] for found in own]) for group in own[0]}
+        told = ", ".join(f"{group} {mean:.1f} %" for group, mean in means.items())
+        lines += ["", f"Pairs of the training set: {told} (paper: D1 4.1 %, D2 50.7 %, D3 14.8 %, D4 30.4 %)."]
+    return "\n".join(lines) + "\n"
+
+
+def _plot(rows: Rows) -> str:
+    """R@1 of each row as a dot per seed and a line at the mean, SVG."""
+    shown = [row for row in ROWS if row.name in rows]
+    points = {row.name: [run["test"]["R@1"] for run in rows[row.name].values()] for row in shown}
+    every = [value for values in points.values() for value in values]
+    low, high = np.floor(min(every) / 5.0) * 5.0, np.ceil(max(every) / 5.0) * 5.0 + 1e-9
+    left, width, line = 270, 420, 24
+
+    def x(value: float) -> float:
+        return left + width * (value - low) / max(high - low, 1e-9)
+
+    height = line * (len(shown) + 2)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 40}" height="{height}" '
+        'font-family="sans-serif" font-size="13">',
+        f'<rect width="{left + width + 40}" height="{height}" fill="white"/>',
+    ]
+    for tick in np.arange(low, high + 1.0, 5.0):
+        parts.append(f'<line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="8" y2="{height - 34}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x(tick):.1f}" y="{height - 16}" text-anchor="middle" fill="#555">{tick:g}</text>')
+    for i, row in enumerate(shown):
+        y = line * (i + 1)
+        mean = float(np.mean(points[row.name]))
+        parts.append(f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{escape(row.title)}</text>')
+        parts.append(
+            f'<line x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="{y - 8}" y2="{y + 8}" stroke="#1f5fa8" stroke-width="3"/>'
+        )
+        parts += [f'<circle cx="{x(v):.1f}" cy="{y}" r="3.5" fill="#1f5fa8" opacity="0.5"/>' for v in points[row.name]]
+    parts.append(f'<text x="{left + width / 2}" y="{height - 2}" text-anchor="middle" fill="#555">R@1, percent</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _without_ranks(run: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in run.items() if name != "test_ranks"}

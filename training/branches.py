@@ -1,0 +1,203 @@
+"""The two branches: what each is fed with, how its trunk starts, and how it describes a set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sdk import ContractError
+
+from .augmentation import augment
+from .image_store import FrameStore, LabelStore
+from .label_sets import CLUSTERS
+from .model import DescriptorNet, l2_normalize, pretrained_net
+from .segmentation import encode_label_map
+
+__all__ = [
+    "FrameInputs",
+    "Inputs",
+    "LabelInputs",
+    "describe",
+    "freeze",
+    "make_rgb_branch",
+    "make_seg_branch",
+    "trainable_groups",
+]
+
+Indices = npt.NDArray[np.int64]
+BATCH = 64
+
+# Colours of ADE20K's first six classes, with which the authors draw their six clusters (poster).
+CLUSTER_COLOURS = ((120, 120, 120), (180, 120, 120), (6, 230, 230), (80, 50, 50), (4, 200, 3), (120, 120, 80))
+
+
+class Inputs(Protocol):
+    """Makes a branch's input from numbers of images."""
+
+    def batch(self, indices: Indices, generator: torch.Generator | None) -> Tensor:
+        """float32 (n, C, h, w), normalised; changed by chance if there is a generator."""
+        ...
+
+
+class FrameInputs:
+    """Frames for the RGB branch.
+
+    Args:
+        store: the frames.
+        net: the branch, whose trunk says mean and std.
+        augmentation, crop: see `augment`.
+        device: where batches are wanted.
+    """
+
+    def __init__(
+        self, store: FrameStore, net: DescriptorNet, augmentation: float, crop: float, device: torch.device
+    ) -> None:
+        self._store, self._augmentation, self._crop, self._device = store, augmentation, crop, device
+        self._mean = torch.tensor(net.backbone.mean, device=device)[:, None, None]
+        self._std = torch.tensor(net.backbone.std, device=device)[:, None, None]
+
+    def batch(self, indices: Indices, generator: torch.Generator | None) -> Tensor:
+        frames = torch.from_numpy(self._store.read(indices)).to(self._device)  # (n, h, w, 3)
+        pixels = frames.permute(0, 3, 1, 2).float()  # (n, 3, h, w)
+        if generator is not None:
+            pixels = augment(pixels, self._augmentation, self._crop, generator)
+        return (pixels - self._mean) / self._std
+
+
+class LabelInputs:
+    """Label maps for the segmentation branch. They are never changed: the teacher sees what is there.
+
+    Args:
+        store: the label maps.
+        class_weights: see `encode_label_map`.
+        device: where batches are wanted.
+    """
+
+    def __init__(self, store: LabelStore, class_weights: tuple[float, ...], device: torch.device) -> None:
+        self._store, self._weights, self._device = store, class_weights, device
+
+    def batch(self, indices: Indices, generator: torch.Generator | None) -> Tensor:
+        clusters = torch.from_numpy(self._store.read(indices)).to(self._device)  # (n, h, w)
+        return encode_label_map(clusters, self._weights)  # (n, 6, h, w)
+
+
+def make_rgb_branch(backbone: str, weights: Mapping[str, Tensor]) -> DescriptorNet:
+    """The student: a trunk with ImageNet weights."""
+    return pretrained_net(backbone, weights)
+
+
+def make_seg_branch(backbone: str, weights: Mapping[str, Tensor], class_weights: tuple[float, ...]) -> DescriptorNet:
+    """The teacher: the same network for six channels, with ImageNet weights.
+
+    Its first convolution starts as ImageNet's behind a palette: each cluster acts as a pixel of the cluster's colour
+    would on the RGB network, whatever the class weights, and void as a pixel of the mean colour. Edges between
+    clusters so start as edges (reconstruction; the paper does not say how its branch starts).
+
+    Args:
+        backbone: a name in `BACKBONES`.
+        weights: its public ImageNet weights.
+        class_weights: those of `encode_label_map`.
+    """
+    rgb = pretrained_net(backbone, weights)
+    net = DescriptorNet(backbone, in_channels=len(CLUSTERS))
+    mean, std = np.array(rgb.backbone.mean), np.array(rgb.backbone.std)
+    palette = torch.from_numpy((np.array(CLUSTER_COLOURS) - mean) / std).float()  # (6, 3)
+    scale = torch.tensor([1.0 / w if w > 0.0 else 0.0 for w in class_weights])[:, None]  # (6, 1)
+    first = next(name for name, _ in rgb.backbone.named_parameters())
+    state = dict(rgb.state_dict())
+    # (out, 3, k, k) -> (out, 6, k, k)
+    state[f"backbone.{first}"] = torch.einsum("orij,cr->ocij", state[f"backbone.{first}"], palette * scale)
+    net.load_state_dict(state)
+    return net
+
+
+def freeze(net: DescriptorNet, blocks: int) -> None:
+    """Keep the stem and the first blocks of a trunk as they are. 0 trains everything.
+
+    Raises:
+        ContractError: the trunk has no more blocks than that.
+    """
+    stages = trunk_stages(net)
+    if blocks >= len(stages):
+        raise ContractError(
+            f"{blocks} frozen blocks, expected fewer than the trunk's {len(stages)}; lower frozen_blocks"
+        )
+    if blocks == 0:
+        return
+    for module in stages[: blocks + 1]:
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+
+
+def trunk_stages(net: DescriptorNet) -> list[nn.Module]:
+    """The stem (as one), then the blocks."""
+    children = dict(net.backbone.named_children())
+    blocks = next(child for child in children.values() if isinstance(child, (nn.ModuleList, nn.Sequential)))
+    stem = [child for child in children.values() if child is not blocks]
+    if stem:
+        return [nn.ModuleList(stem), *blocks]
+    return list(blocks)  # MobileNetV2's stem is the first of its features
+
+
+def describe(
+    net: nn.Module,
+    inputs: Inputs,
+    indices: Indices,
+    *,
+    precision: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Descriptors of images, in evaluation mode.
+
+    Args:
+        net: a branch. Its mode is put back.
+        inputs: makes its input.
+        indices: int64 (n,).
+        precision: of the arithmetic, see `Recipe`.
+        progress: told (done, total).
+
+    Returns:
+        float32 (n, D), unit rows.
+    """
+    was_training = net.training
+    net.eval()
+    rows: list[npt.NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for first in range(0, len(indices), BATCH):
+            x = inputs.batch(indices[first : first + BATCH], None).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(x.device.type, precision, enabled=precision != torch.float32):
+                raw = net(x)
+            rows.append(l2_normalize(raw.float()).cpu().numpy())
+            if progress is not None:
+                progress(min(first + BATCH, len(indices)), len(indices))
+    net.train(was_training)
+    return np.concatenate(rows)
+
+
+def trainable_groups(module: nn.Module, lr: float, weight_decay: float, fresh_factor: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser: no decay for norms, biases and exponents; a larger rate for what is fresh.
+
+    Args:
+        module: a `training.train.Branch`; what its `projection` holds is fresh.
+        lr: of the rest.
+        weight_decay: of matrices and convolutions.
+        fresh_factor: times `lr` for what is fresh.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith("projection."), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": lr * (fresh_factor if fresh else 1.0),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (fresh, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]

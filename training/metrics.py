@@ -1,0 +1,76 @@
+"""The figures of a run as it goes: one JSON object a line, and TensorBoard's event files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from sdk import EngineError
+
+__all__ = ["MetricsLog"]
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl` in a folder; a context.
+
+    Lines beyond the step from which a run goes on are taken away: each step is there once.
+
+    Args:
+        folder: None writes nothing.
+        step: from which the run goes on; 0 begins.
+        tensorboard: also write event files, for which the package `tensorboard` must be installed.
+
+    Raises:
+        EngineError: the folder cannot be written, or TensorBoard is asked for and missing.
+    """
+
+    def __init__(self, folder: Path | None, step: int, *, tensorboard: bool = False) -> None:
+        self._file: IO[str] | None = None
+        self._events: Any = None
+        if folder is None:
+            return
+        path = folder / "metrics.jsonl"
+        try:
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step] if path.exists() else []
+            self._file = path.open("w", encoding="utf-8")
+            self._file.writelines(f"{line}\n" for line in kept)
+        except OSError as error:
+            raise EngineError(f"cannot write {path}: {error.strerror}; choose another folder") from None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise EngineError(
+                    "the package tensorboard is not installed, expected it for --tensorboard; "
+                    "pip install tensorboard, or go without: metrics.jsonl holds the same figures"
+                ) from None
+            self._events = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """One line: the step and its figures."""
+        if self._file is not None:
+            self._file.write(json.dumps({"step": step, **figures}) + "\n")
+            self._file.flush()
+        if self._events is not None:
+            for name, value in figures.items():
+                self._events.add_scalar(name, value, step)
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the last line of a run that was cut off
+        return float("inf")

@@ -1,0 +1,90 @@
+"""One process or several that train together: who does what, and how results meet.
+
+Started by `torchrun`, a process finds the others; started alone, it is the only one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import distributed
+
+__all__ = ["Processes", "joined_processes"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: of this one, 0 to count - 1. Rank 0 writes files.
+        count: of all.
+        device: of this one.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes files and draws progress."""
+        return self.rank == 0
+
+    def share(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """This process's part of the rows: each `count`-th."""
+        return rows[self.rank :: self.count]
+
+    def gather(self, part: npt.NDArray[np.float32], total: int) -> npt.NDArray[np.float32]:
+        """All rows, in their order, from what each process made of its `share`.
+
+        Args:
+            part: float32 (n, D).
+            total: rows of all.
+        """
+        if self.count == 1:
+            return part
+        most = -(-total // self.count)
+        padded = torch.zeros((most, part.shape[1]), device=self.device)
+        padded[: len(part)] = torch.from_numpy(part).to(self.device)
+        parts = [torch.zeros_like(padded) for _ in range(self.count)]
+        distributed.all_gather(parts, padded)
+        # (most, count, D): row i of process r is row i * count + r.
+        rows: npt.NDArray[np.float32] = torch.stack(parts, dim=1).reshape(-1, part.shape[1])[:total].cpu().numpy()
+        return rows
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def joined_processes(device: str | None = None) -> Iterator[Processes]:
+    """This process, joined with the others that `torchrun` started; left again at the end.
+
+    Args:
+        device: "cpu" or "cuda"; a GPU unless given, if there is one.
+    """
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    here = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        torch.cuda.set_device(here)
+        torch.backends.cudnn.benchmark = False  # it picks by timing, and so differently each time
+        torch.backends.cudnn.deterministic = True
+    if count == 1:
+        yield Processes(0, 1, here)
+        return
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Processes(rank, count, here)
+    finally:
+        distributed.destroy_process_group()

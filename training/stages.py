@@ -1,0 +1,223 @@
+"""From a data set to a student: the two stages of StructVPR, and what lies between them.
+
+    stage 1    the RGB branch and the segmentation branch, each with the triplet loss
+    between    both branches rank every pair; pairs are grouped and weighted (`pairs.csv`)
+    stage 2    a fresh RGB branch, with the triplet loss and what the segmentation branch teaches
+
+The files of a run, in its folder: rgb/, seg/ and student/ (each as `train_branch` writes it), teacher.npy, pairs.csv.
+A part that is whole is not made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sdk import EngineError
+
+from .branches import FrameInputs, Inputs, LabelInputs, describe, freeze, make_rgb_branch, make_seg_branch
+from .checkpoint import replace_when_done
+from .material import Material
+from .model import DescriptorNet
+from .pair_table import PairTable, make_pair_table, write_pair_table
+from .processes import Processes
+from .recipe import Recipe
+from .train import PRECISIONS, Teacher, Trained, train_branch
+
+__all__ = [
+    "Workshop",
+    "compare_branches",
+    "describe_material",
+    "fit_to_minutes",
+    "rgb_inputs",
+    "seg_inputs",
+    "train_rgb_branch",
+    "train_seg_branch",
+    "train_student",
+]
+
+Floats = npt.NDArray[np.float32]
+TRIAL_STEPS = 30
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What all runs of one kind share.
+
+    Attributes:
+        training: what branches learn from.
+        validation: says which weights are best.
+        weights: ImageNet weights of the recipe's backbone.
+        processes: this one and the others.
+        progress: told (what, done, total).
+        tensorboard: also write event files.
+    """
+
+    training: Material
+    validation: Material
+    weights: Mapping[str, Tensor]
+    processes: Processes
+    progress: Callable[[str, int, int], None] | None = None
+    tensorboard: bool = False
+
+
+def train_rgb_branch(
+    workshop: Workshop, recipe: Recipe, folder: Path, teacher: Teacher | None = None
+) -> tuple[DescriptorNet, Trained]:
+    """The RGB branch from ImageNet's weights: stage 1, or with a teacher stage 2.
+
+    Returns:
+        The branch with its best weights, in evaluation mode, and how the run ended.
+    """
+    net = make_rgb_branch(recipe.backbone, workshop.weights)
+    freeze(net, recipe.frozen_blocks)
+    inputs = rgb_inputs(workshop.training, net, recipe, workshop.processes)
+    asked = rgb_inputs(workshop.validation, net, recipe, workshop.processes)
+    return _train(workshop, recipe, folder, net, inputs, asked, recipe.lr, recipe.train_norm, teacher)
+
+
+def train_seg_branch(workshop: Workshop, recipe: Recipe, folder: Path) -> tuple[DescriptorNet, Trained]:
+    """The segmentation branch: stage 1. Returns as `train_rgb_branch`."""
+    net = make_seg_branch(recipe.backbone, workshop.weights, recipe.class_weights)
+    freeze(net, recipe.seg_frozen_blocks)
+    inputs = seg_inputs(workshop.training, recipe, workshop.processes)
+    asked = seg_inputs(workshop.validation, recipe, workshop.processes)
+    return _train(workshop, recipe, folder, net, inputs, asked, recipe.seg_lr, recipe.seg_train_norm, None)
+
+
+def compare_branches(
+    workshop: Workshop, recipe: Recipe, folder: Path, seg: DescriptorNet, rgb: DescriptorNet
+) -> Teacher:
+    """Rank every pair of the training set under both branches of stage 1; write teacher.npy and pairs.csv."""
+    material, processes = workshop.training, workshop.processes
+    taught = _kept_descriptors(workshop, recipe, folder / "teacher.npy", seg, seg_inputs(material, recipe, processes))
+    own = _kept_descriptors(workshop, recipe, folder / "student.npy", rgb, rgb_inputs(material, rgb, recipe, processes))
+    table = make_pair_table(material.data, taught, own, recipe, material.confidence)
+    if processes.is_first:
+        write_pair_table(folder / "pairs.csv", table, material.data)
+    return Teacher(taught, table)
+
+
+def train_student(
+    workshop: Workshop, recipe: Recipe, folder: Path
+) -> tuple[DescriptorNet, Trained, PairTable, dict[str, tuple[DescriptorNet, Trained]]]:
+    """Both stages.
+
+    Returns:
+        The student, how its run ended, the table of pairs, and the branches of stage 1 with how they ended, by "rgb"
+        and "seg".
+    """
+    first = {
+        "rgb": train_rgb_branch(workshop, recipe, folder / "rgb"),
+        "seg": train_seg_branch(workshop, recipe, folder / "seg"),
+    }
+    teacher = compare_branches(workshop, recipe, folder, first["seg"][0], first["rgb"][0])
+    student, trained = train_rgb_branch(workshop, recipe, folder / "student", teacher)
+    return student, trained, teacher.pairs, first
+
+
+def fit_to_minutes(workshop: Workshop, recipe: Recipe, folder: Path, minutes: float, runs: int) -> Recipe:
+    """The recipe with as many image passes as fit into a time on this machine.
+
+    The speed is measured once, by a few steps of the RGB branch, and kept in `folder`/passes.json: a run that goes on
+    must not choose another number.
+
+    Args:
+        workshop: training and validation sets.
+        recipe: everything else.
+        folder: of the runs.
+        minutes: for all runs.
+        runs: of the same number of passes each.
+    """
+    kept = folder / "passes.json"
+    if not kept.exists():
+        trial = dataclasses.replace(recipe, passes=TRIAL_STEPS * recipe.tuples * recipe.tuple_images, validate_every=0)
+        with tempfile.TemporaryDirectory() as scratch:
+            _, trained = train_rgb_branch(workshop, trial, Path(scratch))
+        # Validation and mining, of which a long run has a smaller share than the trial, are in the time.
+        passes = int(trained.passes / trained.seconds * 60.0 * minutes / runs)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replace_when_done(kept) as temporary:
+            temporary.write_text(json.dumps({"passes": max(passes, trial.passes)}), encoding="utf-8")
+    passes = json.loads(kept.read_text(encoding="utf-8"))["passes"]
+    return dataclasses.replace(recipe, passes=passes)
+
+
+def rgb_inputs(material: Material, net: DescriptorNet, recipe: Recipe, processes: Processes) -> FrameInputs:
+    """Frames of a set, for a branch."""
+    return FrameInputs(material.frames, net, recipe.augmentation, recipe.crop, processes.device)
+
+
+def seg_inputs(material: Material, recipe: Recipe, processes: Processes) -> LabelInputs:
+    """Label maps of a set."""
+    return LabelInputs(material.label_store(), recipe.class_weights, processes.device)
+
+
+def _train(
+    workshop: Workshop,
+    recipe: Recipe,
+    folder: Path,
+    net: DescriptorNet,
+    inputs: Inputs,
+    validation_inputs: Inputs,
+    lr: float,
+    train_norm: bool,
+    teacher: Teacher | None,
+) -> tuple[DescriptorNet, Trained]:
+    trained = train_branch(
+        net,
+        workshop.training.data,
+        inputs,
+        workshop.validation.data,
+        validation_inputs,
+        recipe,
+        folder,
+        workshop.processes,
+        lr=lr,
+        train_norm=train_norm,
+        teacher=teacher,
+        progress=workshop.progress,
+        tensorboard=workshop.tensorboard,
+    )
+    return net.eval(), trained
+
+
+def describe_material(
+    workshop: Workshop, material: Material, recipe: Recipe, net: DescriptorNet, inputs: Inputs, what: str = "test"
+) -> Floats:
+    """Unit descriptors of all images of a set, float32 (N, D); the processes share the work."""
+    processes, total = workshop.processes, len(material.data.images)
+
+    def tell(done: int, of: int) -> None:
+        if workshop.progress is not None:
+            workshop.progress(f"describing {what}", done, of)
+
+    images = processes.share(np.arange(total))
+    part = describe(net, inputs, images, precision=PRECISIONS[recipe.precision], progress=tell)
+    return processes.gather(part, total)
+
+
+def _kept_descriptors(workshop: Workshop, recipe: Recipe, path: Path, net: DescriptorNet, inputs: Inputs) -> Floats:
+    """Descriptors of the whole training set, from `path` if they were made before."""
+    material = workshop.training
+    if path.exists():
+        found: Any = np.load(path)
+        expected = (len(material.data.images), net.descriptor_dim)
+        if found.shape != expected:
+            raise EngineError(f"{path} holds descriptors {found.shape}, expected {expected}; remove it to begin anew")
+        return np.asarray(found, np.float32)
+    descriptors = describe_material(workshop, material, recipe, net, inputs, path.stem)
+    if workshop.processes.is_first:
+        with replace_when_done(path) as temporary, temporary.open("wb") as file:
+            np.save(file, descriptors)
+    workshop.processes.wait()
+    return descriptors
