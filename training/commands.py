@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from .label_commands import espnetv2_command, labels_command
+from .student_commands import ablation_command, student_command
+from .world_commands import world_command
+
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -14,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 @app.callback()
 def train() -> None:
-    """Make checkpoints: from public weights, or by training."""
+    """Make a student: a world to train in, label maps, both stages, and the paper's ablation."""
 
 
 @app.command("init")
@@ -50,3 +54,13 @@ def init_command(
         f"written {output}: {contract.name}, {contract.height} x {contract.width} px -> "
         f"{contract.descriptor_dim}-d, identity {contract.identity}"
     )
+
+
+for name, command in (
+    ("world", world_command),
+    ("labels", labels_command),
+    ("espnetv2", espnetv2_command),
+    ("student", student_command),
+    ("ablation", ablation_command),
+):
+    app.command(name)(command)

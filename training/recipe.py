@@ -22,6 +22,7 @@ CHOICES = {
     "pairs": SELECTIONS,
     "weight_form": ("log_rank", "linear", "flat"),
     "precision": ("float32", "bfloat16", "float16"),
+    "describe_precision": ("float32", "bfloat16", "float16"),
     "positive": ("nearest", "random"),
 }
 
@@ -53,7 +54,8 @@ class Recipe:
         seg_frozen_blocks: the same for the segmentation branch, whose first convolution is made from ImageNet's too.
         train_norm: whether batch norm follows the batches; else it keeps its ImageNet statistics.
         seg_train_norm: the same for the segmentation branch.
-        precision: of the arithmetic under autocast, "float32" for none.
+        precision: of the arithmetic in training, under autocast; "float32" for none.
+        describe_precision: the same where images are only described: for negatives, ranks and validation.
         augmentation: strength of the photometric changes, 0 for none, 1 for night, seasons and exposure.
         crop: largest share of each side that a random crop takes away in training, RGB branch only.
         class_weights: of the label clusters building, dynamic, sky, ground, vegetation, other. Reconstruction.
@@ -95,6 +97,7 @@ class Recipe:
     train_norm: bool = False
     seg_train_norm: bool = True
     precision: str = "float32"
+    describe_precision: str = "float32"
     augmentation: float = 0.5
     crop: float = 0.1
     class_weights: tuple[float, ...] = (2.0, 0.5, 1.0, 1.0, 1.0, 1.0)

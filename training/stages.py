@@ -202,7 +202,7 @@ def describe_material(
             workshop.progress(f"describing {what}", done, of)
 
     images = processes.share(np.arange(total))
-    part = describe(net, inputs, images, precision=PRECISIONS[recipe.precision], progress=tell)
+    part = describe(net, inputs, images, precision=PRECISIONS[recipe.describe_precision], progress=tell)
     return processes.gather(part, total)
 
 

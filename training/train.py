@@ -371,7 +371,7 @@ class _Run:
 
 
 def _describe_together(net: nn.Module, inputs: Inputs, images: Indices, recipe: Recipe, processes: Processes) -> Floats:
-    part = describe(net, inputs, processes.share(images), precision=PRECISIONS[recipe.precision])
+    part = describe(net, inputs, processes.share(images), precision=PRECISIONS[recipe.describe_precision])
     return processes.gather(part, len(images))
 
 

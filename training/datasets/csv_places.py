@@ -116,15 +116,16 @@ def read_world(
     folder: Path,
     split: str,
     *,
-    positive_radius_m: float = 10.0,
-    near_radius_m: float = 25.0,
+    positive_radius_m: float = 5.0,
+    near_radius_m: float = 10.0,
     most_turned_deg: float = 40.0,
 ) -> TrainingSet:
     """Read a world that our renderer wrote: places.csv, images/, and labels/ with the same tree as images/.
 
     The traverse called reference is the database of its town, all others are queries. Positives look into the same
-    direction to 40 degrees, since streets cross. The set's root is images/, so that
-    `find_label_maps(world, None, folder / "labels")` finds the exact label maps.
+    direction to 40 degrees, since streets cross. Its positions are exact, so the radii are half of those that suit
+    GPS. The set's root is images/, so that `find_label_maps(world, None, folder / "labels")` finds the exact label
+    maps.
 
     Raises:
         MapError: see `read_csv_places`.

@@ -7,9 +7,12 @@
 Needs numpy and OpenCV only. The same seeds, pose and conditions give the same bytes, in any process on one build
 of both.
 
-    street, traffic            what stands there: what stays, and what comes and goes
-    quads, textures, facades   what it is made of
-    camera, render, light      how it becomes a frame
+    kinds, street, traffic       what stands there: what stays, and what comes and goes
+    quads, textures, facades     what it is made of
+    camera, render, develop      how it becomes a frame
+    conditions, light,
+    weather, seasons             when, and in which weather
+    drives, plan, towns          many streets, driven along in many conditions, as a data set on disk
 """
 
 from __future__ import annotations
@@ -25,13 +28,27 @@ import numpy as np
 import numpy.typing as npt
 
 from .camera import Pose
-from .light import DAY, DUSK, Conditions
+from .conditions import DAY, DUSK, SEASONS, Conditions
+from .develop import develop
+from .kinds import KINDS, lay_out_street
 from .quads import LABELS, Quads
-from .render import develop, paint
-from .street import lay_out_street
-from .traffic import lay_out_traffic
+from .render import paint
+from .seasons import wardrobe
+from .traffic import lay_out_moving, lay_out_traffic
 
-__all__ = ["DAY", "DUSK", "LABELS", "Conditions", "Pose", "View", "World", "traverse", "write_traverse"]
+__all__ = [
+    "DAY",
+    "DUSK",
+    "KINDS",
+    "LABELS",
+    "SEASONS",
+    "Conditions",
+    "Pose",
+    "View",
+    "World",
+    "traverse",
+    "write_traverse",
+]
 
 KNOT_SPACING_M = 15.0  # lateral offset and heading change over about this distance
 SPEED_M_PER_S = 8.0
@@ -54,22 +71,25 @@ class View:
 class World:
     """One street along the x axis, from x = 0 to `length_m`, and on past both ends: there is always a view."""
 
-    def __init__(self, seed: int = 0, length_m: float = 300.0):
+    def __init__(self, seed: int = 0, length_m: float = 300.0, kind: str = "terrace"):
         """Build the street: about a second for 300 m.
 
         Args:
             seed: >= 0. Another seed, another street.
             length_m: of the part to drive along, > 0.
+            kind: one of `KINDS`, or "any": drawn by the seed.
 
         Raises:
-            ValueError: `seed` or `length_m` is out of range.
+            ValueError: `seed` or `length_m` is out of range, or there is no such kind.
         """
         if seed < 0:
             raise ValueError(f"seed is {seed}, expected 0 or more")
         if not 0.0 < length_m < float("inf"):
             raise ValueError(f"length_m is {length_m}, expected a positive number of metres")
+        if kind != "any" and kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}, expected any or one of {', '.join(KINDS)}")
         self.seed, self.length_m = seed, length_m
-        self._street = lay_out_street(seed, length_m)
+        self._street = lay_out_street(seed, length_m, kind)
 
     def render(
         self,
@@ -79,6 +99,7 @@ class World:
         height: int = 240,
         width: int = 320,
         traverse_seed: int = 0,
+        moving_per_100m: float = 0.0,
     ) -> View:
         """The view from one pose.
 
@@ -88,6 +109,8 @@ class World:
             height: of the frame, px, >= 32.
             width: of the frame, px, >= 32.
             traverse_seed: >= 0; cars, people, clouds and the camera's noise of this drive.
+            moving_per_100m: vehicles that drive along or towards the camera, on average and on either lane, >= 0.
+                They move as if the camera drove 8 m/s.
 
         Raises:
             ValueError: a figure is out of range.
@@ -96,14 +119,25 @@ class World:
             raise ValueError(f"the frame is {height} x {width} px, expected both sides >= 32 px")
         if traverse_seed < 0:
             raise ValueError(f"traverse_seed is {traverse_seed}, expected 0 or more")
+        if not 0.0 <= moving_per_100m < 100.0:
+            raise ValueError(f"moving_per_100m is {moving_per_100m}, expected 0 to 100")
         if not np.isfinite([pose.x_m, pose.y_m, pose.heading_deg]).all():
             raise ValueError(f"the pose is {pose}, expected finite numbers")
-        scene = Quads.concatenate([self._street, _traffic(self.seed, traverse_seed, self.length_m)])
-        buffer = paint(scene, pose, height, width, self.seed)
+        if not (0.2 <= pose.height_m <= 10.0 and abs(pose.pitch_deg) <= 10.0):
+            raise ValueError(f"the pose is {pose}, expected a height of 0.2 m to 10 m and a pitch within 10 degrees")
+        street = self._street
+        drive = (self.seed, traverse_seed, self.length_m, street.section)
+        parts = [street.quads, _traffic(*drive)]
+        if moving_per_100m > 0.0:
+            parts.append(_moving(*drive, moving_per_100m).seen_from(pose.x_m, pose.y_m))
+        dress = wardrobe(conditions, traverse_seed)
+        scene = Quads.concatenate(parts)
+        buffer = paint(scene, pose, height, width, self.seed, skyline=street.skyline, dress=dress)
         # The bits of the pose's numbers seed the sensor: frames do not depend on the order of rendering.
         bits = np.array([pose.x_m, pose.y_m, pose.heading_deg]).view(np.uint32)
         rng = np.random.default_rng([self.seed, traverse_seed, *bits.tolist()])
-        return View(develop(buffer, conditions, traverse_seed, rng), buffer.labels)
+        frame = develop(buffer, conditions, traverse_seed, rng, seed=self.seed, street=street)
+        return View(frame, buffer.labels)
 
 
 def traverse(
@@ -202,6 +236,7 @@ def write_traverse(
 
 # A day and a dusk traverse may be rendered in turns.
 _traffic = functools.lru_cache(maxsize=2)(lay_out_traffic)
+_moving = functools.lru_cache(maxsize=2)(lay_out_moving)
 
 
 def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:

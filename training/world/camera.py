@@ -29,20 +29,25 @@ class Pose:
         x_m: along the street.
         y_m: across it, left positive, 0 in the middle.
         heading_deg: 0 along +x, counter-clockwise positive.
+        height_m: over the ground, > 0.
+        pitch_deg: upwards positive; a small one, drawn as a shift of the image, as a shift lens would.
     """
 
     x_m: float
     y_m: float
     heading_deg: float = 0.0
+    height_m: float = CAMERA_HEIGHT_M
+    pitch_deg: float = 0.0
 
 
 class Camera:
-    """A pin-hole camera at `CAMERA_HEIGHT_M`, level, looking along the pose's heading."""
+    """A pin-hole camera, upright, looking along the pose's heading."""
 
     def __init__(self, pose: Pose, height: int, width: int):
         self.pose, self.height, self.width = pose, height, width
         self.focal_px = 0.5 * width / math.tan(math.radians(FIELD_OF_VIEW_DEG / 2.0))
         self.centre_u, self.centre_v = (width - 1) / 2.0, (height - 1) / 2.0
+        self.centre_v += self.focal_px * math.tan(math.radians(pose.pitch_deg))
         heading = math.radians(pose.heading_deg)
         self.cos, self.sin = math.cos(heading), math.sin(heading)
         self.intrinsics = np.array(
@@ -53,7 +58,7 @@ class Camera:
         """World (…, 3) to right, down, forward (…, 3), metres."""
         x, y = points[..., 0] - self.pose.x_m, points[..., 1] - self.pose.y_m
         right, forward = x * self.sin - y * self.cos, x * self.cos + y * self.sin
-        return np.stack([right, CAMERA_HEIGHT_M - points[..., 2], forward], axis=-1)
+        return np.stack([right, self.pose.height_m - points[..., 2], forward], axis=-1)
 
     def project(self, points: Points) -> Points:
         """Right, down, forward (…, 3) to pixels (…, 2); forward must be positive."""

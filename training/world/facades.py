@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .light import Light
-from .quads import Colour, Texture
+from .quads import Colour, Role, Texture
 from .textures import ACCENTS, FACADE_PX_PER_M, Canvas, shade
 
 __all__ = ["FacadeStyle", "draw_style", "facade", "side_wall"]
@@ -115,7 +115,7 @@ def facade(rng: np.random.Generator, style: FacadeStyle, width_m: float, light: 
         _house_front(canvas, rng, style, middles, height_m)
     if rng.random() < 0.15:
         _mural(canvas, rng, width_m, height_m)
-    return Texture(canvas.texels)
+    return Texture(canvas.texels, Role.WINDOWS)
 
 
 def _mural(canvas: Canvas, rng: np.random.Generator, width_m: float, height_m: float) -> None:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 from enum import IntEnum
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .conditions import NEUTRAL_K, Conditions
+
 __all__ = [
-    "DAY",
-    "DUSK",
-    "Conditions",
+    "CLEAR_PER_M",
     "Light",
     "expose",
     "fractal_tile",
     "horizon_colour",
+    "lamps_on",
     "light_gains",
     "sky_colours",
 ]
@@ -30,6 +30,8 @@ __all__ = [
 Floats = npt.NDArray[np.float32]
 Row = tuple[float, float, float]
 
+CLEAR_PER_M = 0.002  # no haze above this hides the sky
+VEIL_HEIGHT_M = 60.0
 LAMPS_ON_BELOW_DEG = 1.0  # sun elevation at which windows and street lamps light up
 NOISE_TILE_PX = 1024
 FRACTAL_TILE_PX = 512
@@ -79,64 +81,6 @@ NORMALS = {
 }
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """When, in which weather and with which camera settings a frame is taken.
-
-    Attributes:
-        name: word for files and tables, e.g. "day".
-        hour: local solar time, [0, 24). The sun rises at 6 behind a camera that looks along +x, passes on its
-            left, and sets at 18 ahead of it.
-        exposure_ev: stops relative to the day's exposure, [-4, 4].
-        noise_levels: standard deviation of the sensor's noise, grey levels of 255, [0, 64].
-        blur_px: standard deviation of the lens' and motion's blur, pixels of the frame, [0, 8].
-        haze_per_m: extinction coefficient, [0, 1]; 0.0005 is clear air, 0.03 is fog.
-        cloud_cover: share of the sky, [0, 1].
-
-    Raises:
-        ValueError: a figure is outside its range.
-    """
-
-    name: str
-    hour: float = 13.0
-    exposure_ev: float = 0.0
-    noise_levels: float = 2.0
-    blur_px: float = 0.0
-    haze_per_m: float = 0.0005
-    cloud_cover: float = 0.4
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "hour": (0.0, math.nextafter(24.0, 0.0)),
-            "exposure_ev": (-4.0, 4.0),
-            "noise_levels": (0.0, 64.0),
-            "blur_px": (0.0, 8.0),
-            "haze_per_m": (0.0, 1.0),
-            "cloud_cover": (0.0, 1.0),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:  # also catches nan
-                raise ValueError(f"{name} is {getattr(self, name)}, expected {low:g} to {high:g}")
-
-    @property
-    def sun_elevation_deg(self) -> float:
-        """Height of the sun over the horizon on an equinox at 35 degrees latitude."""
-        return math.degrees(math.asin(math.cos(math.radians(35.0)) * math.sin(self._sun_angle)))
-
-    @property
-    def sun_azimuth_deg(self) -> float:
-        """Direction of the sun on the ground: 0 along +x, counter-clockwise positive."""
-        return 180.0 - math.degrees(self._sun_angle)
-
-    @property
-    def _sun_angle(self) -> float:
-        return math.pi * (self.hour - 6.0) / 12.0
-
-
-DAY = Conditions("day")
-DUSK = Conditions("dusk", hour=18.2, exposure_ev=-0.1, noise_levels=2.5, haze_per_m=0.002, cloud_cover=0.6)
-
-
 def light_gains(conditions: Conditions) -> Floats:
     """What each way of taking light multiplies a surface's colour by.
 
@@ -144,7 +88,8 @@ def light_gains(conditions: Conditions) -> Floats:
         float32 (8, 3), indexed by `Light`, RGB, 1 = the colour as painted. The row of `Light.OWN` is 0.
     """
     sky, sun = _at_hour(conditions, SKY_LIGHT), _at_hour(conditions, SUN_LIGHT)
-    sun *= np.float32(1.0 - 0.6 * conditions.cloud_cover)
+    sun *= np.float32((1.0 - 0.6 * conditions.cloud_cover) * (1.0 - conditions.overcast))
+    sky = sky + (sky.mean() * np.float32(1.05) - sky) * np.float32(conditions.overcast)
     elevation, azimuth = math.radians(conditions.sun_elevation_deg), math.radians(conditions.sun_azimuth_deg)
     towards_sun = np.array(
         [
@@ -153,7 +98,7 @@ def light_gains(conditions: Conditions) -> Floats:
             math.sin(elevation),
         ]
     )
-    street_lamps = np.array([0.10, 0.07, 0.03]) * _lamps_on(conditions)
+    street_lamps = np.array([0.10, 0.07, 0.03]) * (lamps_on(conditions) * (1.0 - 0.8 * conditions.lamp_pools))
     gains = np.zeros((8, 3), np.float32)
     for light, normal in NORMALS.items():
         # A wall sees half of the sky that the ground sees, and the ground's reflection of the rest.
@@ -161,7 +106,7 @@ def light_gains(conditions: Conditions) -> Floats:
     gains[Light.SOFT] = sky * 0.9 + sun * 0.4
     gains[1:] += street_lamps
     lamp = np.array([3.2, 2.5, 1.5])
-    gains[Light.LAMP] = gains[Light.SOFT] * (1.0 - _lamps_on(conditions)) + lamp * _lamps_on(conditions)
+    gains[Light.LAMP] = gains[Light.SOFT] * (1.0 - lamps_on(conditions)) + lamp * lamps_on(conditions)
     return gains
 
 
@@ -184,12 +129,20 @@ def sky_colours(azimuths: Floats, elevations: Floats, clouds: Floats, conditions
     off_sun -= np.float32(2.0 * math.pi) * np.rint(off_sun / np.float32(2.0 * math.pi))
     sky += glow * np.exp(-((off_sun / 0.9) ** 2) - (elevations / 0.25) ** 2)[..., np.newaxis]
     sky += (cloud - sky) * (clouds[..., np.newaxis] * np.float32(0.8))
+    if conditions.overcast > 0.0:
+        cover = horizon_colour(conditions) * (np.float32(0.95) - np.float32(0.2) * clouds[..., np.newaxis])
+        sky += (cover - sky) * np.float32(conditions.overcast)
+    veil = max(conditions.haze_per_m - CLEAR_PER_M, 0.0) * VEIL_HEIGHT_M
+    if veil > 0.0:  # fog hides the sky too, and the more of it the flatter one looks through it
+        through = np.exp(-np.float32(veil) / np.maximum(np.sin(elevations), np.float32(0.05)))[..., np.newaxis]
+        sky = horizon_colour(conditions) + (sky - horizon_colour(conditions)) * through
     return np.asarray(sky, np.float32)
 
 
 def horizon_colour(conditions: Conditions) -> Floats:
     """Colour of the lowest part of the sky, which distance fades into: float32 (3,), RGB."""
-    return _at_hour(conditions, HORIZON)
+    colour = _at_hour(conditions, HORIZON)
+    return colour + (colour.mean() * np.float32(0.92) - colour) * np.float32(conditions.overcast)
 
 
 def expose(scene: Floats, lamps: Floats, conditions: Conditions, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -205,20 +158,38 @@ def expose(scene: Floats, lamps: Floats, conditions: Conditions, rng: np.random.
         uint8 (H, W, 3).
     """
     height, width = lamps.shape
-    if _lamps_on(conditions) > 0.0:
+    if lamps_on(conditions) > 0.0:
         quarter = cv2.resize(lamps, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
         glow = cv2.resize(cv2.GaussianBlur(quarter, (0, 0), 2.5), (width, height))
-        scene += glow[..., np.newaxis] * np.float32([80.0, 62.0, 34.0]) * np.float32(_lamps_on(conditions))
+        scene += glow[..., np.newaxis] * np.float32([80.0, 62.0, 34.0]) * np.float32(lamps_on(conditions))
     if conditions.blur_px > 0.0:
         scene = cv2.GaussianBlur(scene, (0, 0), conditions.blur_px)
+    if conditions.colour_temperature_k != NEUTRAL_K:
+        # A power law in place of Planck's: reconstruction, good enough to turn a frame blue or yellow.
+        warm = (conditions.colour_temperature_k / NEUTRAL_K) ** 0.45
+        scene *= np.float32([warm**0.5, 1.0, warm**-1.0])
     # A camera's automatic exposure is never quite the same twice.
     gain = 2.0 ** (conditions.exposure_ev + rng.normal(0.0, 0.06))
     scene *= _vignette(height, width) * np.float32(gain)
     row, column = rng.integers(0, NOISE_TILE_PX, 2)
+    if conditions.motion_blur_px > 0.0:
+        scene = cv2.filter2D(scene, -1, _trail(conditions.motion_blur_px, rng.normal(0.0, 0.5)))
     rows, columns = np.arange(row, row + height), np.arange(column, column + width)
     noise = _noise_tile().take(rows, axis=0, mode="wrap").take(columns, axis=1, mode="wrap")
-    scene += noise * np.float32(conditions.noise_levels)
-    return np.clip(np.rint(scene), 0.0, 255.0).astype(np.uint8)
+    noise *= np.float32(conditions.noise_levels)
+    scene += noise
+    np.rint(scene, out=scene)
+    return np.clip(scene, 0.0, 255.0, out=scene).astype(np.uint8)
+
+
+def _trail(length_px: float, angle: float) -> Floats:
+    """Kernel of a straight trail, float32 (n, n), sum 1; `angle` in radians from the horizontal."""
+    half = max(math.ceil(length_px / 2.0), 1)
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    reach = np.array([math.cos(angle), math.sin(angle)]) * (length_px / 2.0)
+    ends = [np.rint((half + sign * reach) * 16.0).astype(int).tolist() for sign in (-1.0, 1.0)]
+    cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_8, 4)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 @functools.lru_cache(maxsize=4)
@@ -256,6 +227,6 @@ def _at_hour(conditions: Conditions, colours: tuple[Row, ...]) -> Floats:
     return np.array([np.interp(elevation, ELEVATIONS_DEG, channel) for channel in channels], np.float32)
 
 
-def _lamps_on(conditions: Conditions) -> float:
-    """0 by day, 1 by night, in between while the sun sinks through a few degrees."""
+def lamps_on(conditions: Conditions) -> float:
+    """How far lamps and windows are lit: 0 by day, 1 by night, in between while the sun sinks a few degrees."""
     return float(np.clip((LAMPS_ON_BELOW_DEG - conditions.sun_elevation_deg) / 3.0, 0.0, 1.0))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .light import NORMALS, Light
 
-__all__ = ["LABELS", "LABEL_MASK", "VOID", "Layer", "Quads", "QuadsBuilder", "Texture", "surface"]
+__all__ = ["LABELS", "LABEL_MASK", "VOID", "Layer", "Quads", "QuadsBuilder", "Role", "Texture", "surface"]
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -58,6 +58,15 @@ class Layer(IntEnum):
     THINGS = 2  # between the rows of buildings, so never hidden by one
 
 
+class Role(IntEnum):
+    """What season and hour do to a texture."""
+
+    PLAIN = 0
+    DECIDUOUS = 1  # sheds its leaves
+    EVERGREEN = 2
+    WINDOWS = 3  # some are lit, in some nights
+
+
 def surface(label: str, light: Light) -> int:
     """The byte that says what a pixel is and how it takes light."""
     return LABELS[label] | light << 5
@@ -66,16 +75,21 @@ def surface(label: str, light: Light) -> int:
 class Texture:
     """A picture to paste on a quad: colour and surface byte, with copies at half, a quarter ... of the size."""
 
-    def __init__(self, texels: Bytes):
+    def __init__(self, texels: Bytes, role: Role = Role.PLAIN):
         """Make the copies.
 
         Args:
-            texels: uint8 (h, w, 4), RGB and surface byte; `VOID` is a hole.
+            texels: uint8 (h, w, 4), RGB and surface byte; `VOID` is a hole, and a label with `Light.OWN` a gap: what
+                is behind shows through there, under the texture's label.
+            role: what season and hour do to it.
         """
+        self.role = role
+        self.variants: dict[str, Texture] = {}  # the same in other seasons or by another light, made on use
+        self.has_gaps = bool((texels[..., 3] <= LABEL_MASK).any())
         texels = texels.copy()
         solid = texels[..., 3] != VOID
-        # Holes get the mean colour, or the smaller copies would have black rims round them.
-        texels[~solid, :3] = texels[solid, :3].mean(axis=0) if solid.any() else 0
+        if not solid.all():  # holes get the mean colour, or the smaller copies would have black rims round them
+            texels[~solid, :3] = texels[solid, :3].mean(axis=0) if solid.any() else 0
         self.levels = [texels]
         while min(texels.shape[:2]) >= 8:
             size = (texels.shape[1] // 2, texels.shape[0] // 2)
@@ -136,6 +150,11 @@ class QuadsBuilder:
         self._colours: list[tuple[int, int, int, int]] = []
         self._textures: list[Texture | None] = []
         self._layer, self._anchor = Layer.GROUND, (0.0, 0.0)
+
+    @property
+    def count(self) -> int:
+        """Quads so far."""
+        return len(self._layers)
 
     def begin(self, layer: Layer, x: float, y: float) -> None:
         """What follows is one object, as far away as the point at `x` and `y`."""
@@ -207,6 +226,7 @@ class QuadsBuilder:
 
 def _facing(corners: npt.ArrayLike) -> Light:
     """The way of taking light whose normal is nearest to the quad's."""
-    points = np.asarray(corners, np.float64)
-    normal = np.cross(points[3] - points[0], points[1] - points[0])
-    return max(NORMALS, key=lambda light: float(normal @ np.array(NORMALS[light])))
+    (x0, y0, z0), (x1, y1, z1), _, (x3, y3, z3) = np.asarray(corners, np.float64).tolist()
+    (ax, ay, az), (bx, by, bz) = (x3 - x0, y3 - y0, z3 - z0), (x1 - x0, y1 - y0, z1 - z0)
+    normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
+    return max(NORMALS, key=lambda light: sum(n * m for n, m in zip(normal, NORMALS[light], strict=True)))

@@ -1,4 +1,4 @@
-"""From quads to a frame and its labels: a painter, then a light.
+"""From quads to a view without light: a painter.
 
     Quads ──Camera──> visible, far to near ──paint──> G-buffer ──develop──> frame, labels
 
@@ -13,17 +13,19 @@ Source: the G-buffer is Saito's and Takahashi's, Comprehensible rendering of 3-D
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .camera import CAMERA_HEIGHT_M, Camera, Pose
-from .light import Conditions, Light, expose, fractal_tile, horizon_colour, light_gains, sky_colours
-from .quads import LABEL_MASK, VOID, Bytes, Colour, Floats, Layer, Points, Quads, surface
+from .camera import Camera, Pose
+from .light import Light, fractal_tile
+from .quads import LABEL_MASK, VOID, Bytes, Colour, Floats, Layer, Points, Quads, Texture, surface
+from .skyline import BINS, Skyline
 
-__all__ = ["GBuffer", "develop", "paint"]
+__all__ = ["FAR_AWAY", "OVERSAMPLING", "GBuffer", "paint"]
 
 OVERSAMPLING = 2
 NEAR_M = 0.3
@@ -32,7 +34,6 @@ THIN_PX = 0.35  # of the G-buffer: what is thinner, either way, is left out
 FAR_AWAY = 255  # of the distance plane: sky and hills
 SUBPIXEL_BITS = 4
 GRAIN_PX_PER_M = 24.0
-CLOUD_PX_PER_HEIGHT = 90.0  # texels over a distance on the ground that equals the height of the clouds
 TERRAIN: Colour = (120, 128, 92)
 HILL: Colour = (74, 92, 70)
 
@@ -57,7 +58,16 @@ class GBuffer:
         return self.colours[::OVERSAMPLING, ::OVERSAMPLING, 3] & LABEL_MASK
 
 
-def paint(quads: Quads, pose: Pose, height: int, width: int, seed: int) -> GBuffer:
+def paint(
+    quads: Quads,
+    pose: Pose,
+    height: int,
+    width: int,
+    seed: int,
+    *,
+    skyline: Skyline | None = None,
+    dress: Callable[[Texture, int], Texture] | None = None,
+) -> GBuffer:
     """Painter's algorithm: what is nearer goes over what is farther.
 
     Args:
@@ -65,7 +75,10 @@ def paint(quads: Quads, pose: Pose, height: int, width: int, seed: int) -> GBuff
         pose: of the camera.
         height: of the frame, px.
         width: of the frame, px.
-        seed: of the hills on the horizon and the grain of the ground.
+        seed: of the grain of the ground, and of the hills on the horizon if there is no skyline.
+        skyline: hills and far roofs.
+        dress: gives another picture for a quad's texture, of the same size and with the same labels, from the
+            texture and the quad's index.
     """
     camera = Camera(pose, height * OVERSAMPLING, width * OVERSAMPLING)
     buffer = GBuffer(
@@ -76,65 +89,38 @@ def paint(quads: Quads, pose: Pose, height: int, width: int, seed: int) -> GBuff
     corners = camera.to_camera(quads.corners)  # (n, 4, 3)
     corners[quads.billboards] = _turn_to_camera(quads.corners[quads.billboards], corners[quads.billboards])
     # A frame is hundreds of strokes: what can be said for all of them at once is said here.
+    kept = np.flatnonzero(_in_view(camera, corners))
+    corners = corners[kept]  # (m, 4, 3); from here on a quad is its place among those kept
     behind = corners[..., 2].min(axis=1) < NEAR_M  # at least in part: to be clipped before it is projected
     outlines = camera.project(np.where(behind[:, np.newaxis, np.newaxis], 1.0, corners))  # (n, 4, 2)
     distances = np.clip(np.rint(corners[..., 2].mean(axis=1)), 0, FAR_AWAY - 1).astype(int)
     too_thin = ~behind & (np.ptp(outlines, axis=1).min(axis=1) < THIN_PX)
-    order = _back_to_front(quads, camera, np.flatnonzero(~too_thin & _in_view(camera, corners)))
+    order = _back_to_front(quads, camera, kept)
+    order = order[~too_thin[order]]
     # From pixels to each quad's own coordinates, 0 to 1 along its upper and its left edge.
     origin = corners[order, 0]
-    edges = np.stack([corners[order, 1] - origin, corners[order, 3] - origin, origin], axis=-1)  # (m, 3, 3)
+    edges = np.stack([corners[order, 1] - origin, corners[order, 3] - origin, origin], axis=-1)  # (k, 3, 3)
     to_quad = np.linalg.inv(camera.intrinsics @ edges)
     heights_px = camera.focal_px * np.ptp(corners[..., 1], axis=1) / np.maximum(distances, 1)
 
-    _paint_horizon(buffer, seed)
-    upright = int(np.searchsorted(quads.layers[order], Layer.GROUND, side="right"))
+    _paint_horizon(buffer, seed, skyline)
+    upright = int(np.searchsorted(quads.layers[kept[order]], Layer.GROUND, side="right"))
+    fixed, colours = _to_fixed(outlines), quads.colours[kept].tolist()
     for place, index in enumerate(order.tolist()):
         if place == upright:
             _grain(buffer, seed)
         outline = camera.project(_clip_near(corners[index])) if behind[index] else outlines[index]
-        texture, distance = quads.textures[index], int(distances[index])
+        texture, distance = quads.textures[kept[index]], int(distances[index])
         if texture is None:
-            _fill(buffer.colours, outline, quads.colours[index].tolist())
+            polygon = _to_fixed(outline) if behind[index] else fixed[index]
+            cv2.fillConvexPoly(buffer.colours, polygon, colours[index], cv2.LINE_8, SUBPIXEL_BITS)
             if place >= upright:  # the ground's distances are there already, and finer
-                _fill(buffer.distances, outline, [distance])
+                cv2.fillConvexPoly(buffer.distances, polygon, [distance], cv2.LINE_8, SUBPIXEL_BITS)
         else:
-            _paste(buffer, outline, texture.level_for(heights_px[index]), to_quad[place], distance)
+            if dress is not None:
+                texture = dress(texture, int(kept[index]))
+            _paste(buffer, outline, texture.level_for(heights_px[index]), to_quad[place], distance, texture.has_gaps)
     return buffer
-
-
-def develop(buffer: GBuffer, conditions: Conditions, weather_seed: int, rng: np.random.Generator) -> Bytes:
-    """Put light on a painted view and take the picture.
-
-    Args:
-        buffer: from `paint`.
-        conditions: hour, weather, camera settings.
-        weather_seed: of the clouds.
-        rng: this frame's own, for exposure and noise.
-
-    Returns:
-        uint8 (H, W, 3), RGB.
-    """
-    surfaces = cv2.extractChannel(buffer.colours, 3)
-    # Gains as bytes, 64 = 1, looked up as one 32-bit word per pixel.
-    gains = np.zeros((256, 4), np.uint8)
-    gains[:, :3] = np.clip(np.rint(light_gains(conditions) * 64.0), 0, 255).repeat(32, axis=0)
-    per_pixel = gains.view(np.uint32).ravel().take(surfaces).view(np.uint8).reshape(buffer.colours.shape)
-    size = (buffer.camera.width // OVERSAMPLING, buffer.camera.height // OVERSAMPLING)
-    lit = cv2.resize(cv2.multiply(buffer.colours, per_pixel, scale=1.0 / 64.0), size, interpolation=cv2.INTER_AREA)
-    scene = lit[..., :3].astype(np.float32)  # (H, W, 3)
-
-    fade = (1.0 - np.exp(-conditions.haze_per_m * np.arange(256.0))).astype(np.float32)
-    distances = buffer.distances[::OVERSAMPLING, ::OVERSAMPLING]
-    is_sky = cv2.compare(surfaces, surface("sky", Light.OWN), cv2.CMP_EQ)
-    sky_share = cv2.resize(is_sky, size, interpolation=cv2.INTER_AREA).astype(np.float32)[..., np.newaxis] / 255.0
-    fade_here = fade.take(distances)[..., np.newaxis] * (1.0 - sky_share)
-    scene += (horizon_colour(conditions) - scene) * fade_here
-    _add_sky(scene, sky_share, buffer.camera.pose, conditions, weather_seed)
-
-    is_lamp = cv2.compare(surfaces, surface("road", Light.LAMP), cv2.CMP_GE)  # whatever the label
-    lamps = cv2.resize(is_lamp, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
-    return expose(scene, lamps, conditions, rng)
 
 
 def _in_view(camera: Camera, corners: Points) -> npt.NDArray[np.bool_]:
@@ -149,11 +135,11 @@ def _in_view(camera: Camera, corners: Points) -> npt.NDArray[np.bool_]:
 
 
 def _back_to_front(quads: Quads, camera: Camera, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Indices of the quads in the order to paint them: by layer, distance of the object, order of adding."""
+    """Places among those kept in the order to paint them: by layer, distance of the object, order of adding."""
     away = np.hypot(quads.anchors[kept, 0] - camera.pose.x_m, quads.anchors[kept, 1] - camera.pose.y_m)
     # The ground does not hide itself: there the order of adding says what lies on top.
     away = np.where(quads.layers[kept] == Layer.GROUND, 0.0, away)
-    return kept[np.lexsort((-away, quads.layers[kept]))]  # stable
+    return np.lexsort((-away, quads.layers[kept]))  # stable
 
 
 def _turn_to_camera(world: Floats, corners: Points) -> Points:
@@ -165,12 +151,11 @@ def _turn_to_camera(world: Floats, corners: Points) -> Points:
     return turned
 
 
-def _fill(plane: Bytes, outline: Points, value: list[int]) -> None:
-    fixed = np.rint(outline * (1 << SUBPIXEL_BITS)).astype(np.int32)
-    cv2.fillConvexPoly(plane, fixed, value, cv2.LINE_8, SUBPIXEL_BITS)
+def _to_fixed(outline: Points) -> npt.NDArray[np.int32]:
+    return np.rint(outline * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _paste(buffer: GBuffer, outline: Points, texels: Bytes, to_quad: Points, distance: int) -> None:
+def _paste(buffer: GBuffer, outline: Points, texels: Bytes, to_quad: Points, distance: int, gaps: bool) -> None:
     camera = buffer.camera
     columns, rows = outline.T.tolist()  # four numbers each: Python's own min is the faster one
     left, right = max(math.floor(min(columns)), 0), min(math.ceil(max(columns)) + 1, camera.width)
@@ -190,6 +175,11 @@ def _paste(buffer: GBuffer, outline: Points, texels: Bytes, to_quad: Points, dis
     )
     solid = cv2.compare(cv2.extractChannel(pasted, 3), VOID, cv2.CMP_NE)
     window = (slice(top, bottom), slice(left, right))
+    if gaps:  # what is behind shows through and keeps its light, but the label is that of the texture
+        between = cv2.compare(pasted[..., 3], LABEL_MASK, cv2.CMP_LE)
+        behind = buffer.colours[window][..., 3]
+        np.copyto(behind, behind & ~np.uint8(LABEL_MASK) | pasted[..., 3], where=between > 0)
+        solid -= between
     cv2.copyTo(pasted, solid, buffer.colours[window])  # writes through the view
     np.putmask(buffer.distances[window], solid, distance)
 
@@ -208,7 +198,7 @@ def _clip_near(corners: Points) -> Points:
     return np.array(kept)
 
 
-def _paint_horizon(buffer: GBuffer, seed: int) -> None:
+def _paint_horizon(buffer: GBuffer, seed: int, skyline: Skyline | None) -> None:
     """Sky above, open ground below, hills in between that no drive comes nearer to."""
     camera = buffer.camera
     horizon = math.ceil(camera.centre_v)
@@ -217,14 +207,23 @@ def _paint_horizon(buffer: GBuffer, seed: int) -> None:
     words[horizon:] = _word(TERRAIN, surface("terrain", Light.UP))
     buffer.distances[:horizon] = FAR_AWAY
     down = np.arange(horizon, camera.height) - camera.centre_v
-    forward = np.minimum(CAMERA_HEIGHT_M * camera.focal_px / np.maximum(down, 1e-6), FAR_AWAY - 1)
+    forward = np.minimum(camera.pose.height_m * camera.focal_px / np.maximum(down, 1e-6), FAR_AWAY - 1)
     buffer.distances[horizon:] = np.rint(forward)[:, np.newaxis]
     right = (np.arange(camera.width) - camera.centre_u) / camera.focal_px
     azimuths = math.radians(camera.pose.heading_deg) - np.arctan(right)
+    rows = np.arange(horizon)[:, np.newaxis]
+    if skyline is not None:
+        bins = np.rint(azimuths * (BINS / (2.0 * math.pi))).astype(int) % BINS
+        for heights, colour, label in (
+            (skyline.hills, skyline.hill, "vegetation"),
+            (skyline.roofs, skyline.roof, "building"),
+        ):
+            outline = rows >= horizon - heights.take(bins) * camera.focal_px
+            np.putmask(words[:horizon], outline & (heights.take(bins) > 0.0), _word(colour, surface(label, Light.SOFT)))
+        return
     phases = np.random.default_rng([seed, 0x411]).uniform(0.0, 2.0 * math.pi, 6)
     waves = sum(math.sqrt(k) ** -1 * np.sin(k * k * azimuths + phase) for k, phase in enumerate(phases, start=1))
     heights = np.maximum(0.045 + 0.012 * waves, 0.01) * camera.focal_px  # (W',)
-    rows = np.arange(horizon)[:, np.newaxis]
     hills = rows >= horizon - heights
     np.putmask(words[:horizon], hills, _word(HILL, surface("vegetation", Light.SOFT)))
 
@@ -237,7 +236,7 @@ def _grain(buffer: GBuffer, seed: int) -> None:
     """Roughness of asphalt, slabs and grass, fixed to the ground: colours vary, surface bytes do not."""
     camera = buffer.camera
     horizon = math.ceil(camera.centre_v)
-    homography = np.diag([GRAIN_PX_PER_M, GRAIN_PX_PER_M, 1.0]) @ camera.pixels_to_plane(CAMERA_HEIGHT_M)
+    homography = np.diag([GRAIN_PX_PER_M, GRAIN_PX_PER_M, 1.0]) @ camera.pixels_to_plane(camera.pose.height_m)
     offset = np.array(
         [
             [1.0, 0.0, camera.pose.x_m * GRAIN_PX_PER_M],
@@ -253,31 +252,7 @@ def _grain(buffer: GBuffer, seed: int) -> None:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_WRAP,
     )
-    factor = np.empty((*grain.shape, 4), np.uint8)
-    factor[..., :3] = (112 + (grain >> 3))[..., np.newaxis]
-    factor[..., 3] = 128
+    wear = cv2.LUT(grain, (112 + (np.arange(256) >> 3)).astype(np.uint8))
+    factor = cv2.merge([wear, wear, wear, np.full_like(wear, 128)])
     ground = buffer.colours[horizon:]
     cv2.multiply(ground, factor, dst=ground, scale=1.0 / 128.0)
-
-
-def _add_sky(scene: Floats, share: Floats, pose: Pose, conditions: Conditions, seed: int) -> None:
-    """Add the sky to each pixel of `scene` (H, W, 3), by the share (H, W, 1) of the pixel that is sky."""
-    height, width = scene.shape[:2]
-    camera = Camera(pose, height // 2, width // 2)  # the sky has no edges: half the resolution will do
-    # Clouds hang on a level plane above the camera: the same homography as the ground's, upside down.
-    homography = np.diag([CLOUD_PX_PER_HEIGHT, CLOUD_PX_PER_HEIGHT, 1.0]) @ camera.pixels_to_plane(-1.0)
-    thickness = cv2.warpPerspective(
-        fractal_tile(seed),
-        homography,
-        (camera.width, camera.height),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_WRAP,
-    )
-    right = (np.arange(camera.width, dtype=np.float32) - camera.centre_u) / camera.focal_px
-    up = (camera.centre_v - np.arange(camera.height, dtype=np.float32)) / camera.focal_px
-    elevations = np.arctan(up[:, np.newaxis] / np.hypot(1.0, right)).astype(np.float32)  # (h, w)
-    azimuths = np.broadcast_to(-np.arctan(right), elevations.shape).astype(np.float32)
-    clouds = np.clip((thickness.astype(np.float32) / 255.0 - 1.0 + conditions.cloud_cover) * 3.0, 0.0, 1.0)
-    clouds *= np.clip(elevations / 0.08, 0.0, 1.0)  # thin out towards the horizon, and there are none below it
-    sky = sky_colours(azimuths + np.float32(math.radians(pose.heading_deg)), elevations, clouds, conditions)
-    scene += cv2.resize(sky, (width, height)) * share

@@ -9,9 +9,20 @@ import cv2
 import numpy as np
 
 from .light import Light
-from .quads import VOID, Bytes, Colour, Texture, surface
+from .quads import VOID, Bytes, Colour, Role, Texture, surface
 
-__all__ = ["ACCENTS", "FACADE_PX_PER_M", "THING_PX_PER_M", "Canvas", "hedge", "shade", "sign", "striped", "tree"]
+__all__ = [
+    "ACCENTS",
+    "FACADE_PX_PER_M",
+    "THING_PX_PER_M",
+    "Canvas",
+    "conifer",
+    "hedge",
+    "shade",
+    "sign",
+    "striped",
+    "tree",
+]
 
 FACADE_PX_PER_M = 20
 THING_PX_PER_M = 40
@@ -94,7 +105,23 @@ def tree(rng: np.random.Generator, width_m: float, height_m: float) -> Texture:
         if x * x + y * y < 0.2:
             tone = shade(leaf, 0.95 - 0.9 * y + rng.normal(0.0, 0.1))
             canvas.disc(middle + x * width_m, crown + y * crown * 1.9, rng.uniform(0.08, 0.3), tone)
-    return Texture(canvas.texels)
+    return Texture(canvas.texels, Role.DECIDUOUS)
+
+
+def conifer(rng: np.random.Generator, width_m: float, height_m: float) -> Texture:
+    """A fir or a cypress: green all the year."""
+    canvas = Canvas(width_m, height_m, THING_PX_PER_M, "vegetation", Light.SOFT)
+    middle = width_m / 2.0
+    canvas.rectangle(middle - 0.12, 0.8 * height_m, middle + 0.12, height_m, (70, 56, 46))
+    leaf = shade((46, 74, 50), rng.uniform(0.8, 1.2))
+    tiers = int(rng.integers(5, 9))
+    for tier in range(tiers, 0, -1):
+        low = 0.92 * height_m * tier / tiers
+        half = 0.5 * width_m * (tier / tiers) ** 0.8
+        top = max(low - 1.9 * height_m / tiers, 0.0)
+        skirt = [(middle + half * u, low - (0.12 if i % 2 else 0.0)) for i, u in enumerate(np.linspace(1.0, -1.0, 9))]
+        canvas.polygon([(middle, top), *skirt], shade(leaf, 1.25 - 0.5 * tier / tiers))
+    return Texture(canvas.texels, Role.EVERGREEN)
 
 
 def hedge(rng: np.random.Generator, width_m: float, height_m: float, light: Light) -> Texture:
@@ -102,7 +129,7 @@ def hedge(rng: np.random.Generator, width_m: float, height_m: float, light: Ligh
     canvas = Canvas(width_m, height_m, FACADE_PX_PER_M, "vegetation", light)
     canvas.rectangle(0.0, 0.0, width_m, height_m, LEAVES[rng.integers(len(LEAVES))])
     canvas.weather(rng, 26.0)
-    return Texture(canvas.texels)
+    return Texture(canvas.texels, Role.EVERGREEN)
 
 
 def striped(width_m: float, colour: Colour, label: str, light: Light) -> Texture:

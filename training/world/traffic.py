@@ -1,145 +1,151 @@
-"""What comes and goes between two drives through the same street: parked cars and people."""
+"""What comes and goes between two drives through the same street: parked cars, people, and what moves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from .ground import PARKING_EVERY_M
 from .light import Light
-from .quads import Colour, Layer, Quads, QuadsBuilder, Texture
-from .street import ASPHALT, HOUSE_LINE_M, KERB_M, PARKING_EVERY_M, street_ends
+from .quads import LABELS, Layer, Quads, QuadsBuilder, Texture, surface
+from .section import Section, street_ends
 from .textures import ACCENTS, THING_PX_PER_M, Canvas, shade
+from .vehicles import BUS, CAR_COLOURS, CAR_SHAPES, LORRY, lay_vehicle
 
-__all__ = ["lay_out_traffic"]
+__all__ = ["Moving", "lay_out_moving", "lay_out_traffic"]
 
 PARKED_SHARE = 0.4  # of the parking bays
 PEOPLE_EVERY_M = 14.0  # on either pavement, on average
-
-CAR_COLOURS: tuple[Colour, ...] = (
-    (214, 214, 214),
-    (52, 54, 58),
-    (128, 132, 136),
-    (150, 40, 38),
-    (44, 70, 116),
-    (232, 230, 224),
-    (84, 96, 82),
-)
+CAMERA_M_PER_S = 8.0  # the clock of what moves: the camera has driven x metres after x / 8 seconds
 
 
-@dataclass(frozen=True)
-class CarShape:
-    """Side view of a car that drives to the right: (x, z) of the line from tail to nose, metres.
-
-    Attributes:
-        outline: upper line; the points before and after the roof are the glass.
-        roof: indices of the first and the last point of the roof.
-    """
-
-    length_m: float
-    width_m: float
-    height_m: float
-    outline: tuple[tuple[float, float], ...]
-    roof: tuple[int, int]
-
-
-CAR_SHAPES = (
-    CarShape(4.5, 1.8, 1.46, ((0.0, 0.9), (0.7, 0.98), (1.25, 1.46), (2.6, 1.44), (3.3, 0.96), (4.4, 0.76)), (2, 3)),
-    CarShape(3.9, 1.74, 1.5, ((0.0, 0.85), (0.1, 0.98), (0.5, 1.5), (2.3, 1.5), (3.0, 0.98), (3.85, 0.78)), (2, 3)),
-    CarShape(5.1, 1.95, 2.1, ((0.0, 1.0), (0.05, 1.1), (0.15, 2.1), (3.6, 2.1), (4.3, 1.12), (5.05, 0.9)), (2, 3)),
-)
-
-
-def lay_out_traffic(seed: int, traverse_seed: int, length_m: float) -> Quads:
+def lay_out_traffic(seed: int, traverse_seed: int, length_m: float, section: Section) -> Quads:
     """Parked cars and people: other ones on every traverse."""
     rng = np.random.default_rng([seed, traverse_seed, 0x7A])
     traffic = QuadsBuilder()
     start, end = street_ends(length_m)
+    plain = Section()
     for side in (1.0, -1.0):
         for x in np.arange(start, end, PARKING_EVERY_M):
             if rng.random() < PARKED_SHARE:
-                _park_car(traffic, rng, x + rng.uniform(0.0, 1.0), side * rng.uniform(4.4, 4.5), side)
+                at = x + rng.uniform(0.0, 1.0)
+                y = side * (rng.uniform(4.4, 4.5) + (section.kerb_m - plain.kerb_m))
+                _park_car(traffic, rng, at, y, side)
         for x in rng.uniform(start, end, round((end - start) / PEOPLE_EVERY_M)):
-            y = side * rng.uniform(KERB_M + 0.4, HOUSE_LINE_M - 0.6)
+            y = side * rng.uniform(section.kerb_m + 0.4, section.house_line_m - 0.6)
             tall = rng.uniform(1.55, 1.9)
             traffic.begin(Layer.THINGS, x, y)
             traffic.billboard(x, y, tall * 0.8 / 1.8, tall, _person(rng), "person")
     return traffic.finish()
 
 
+@dataclass(frozen=True)
+class Moving:
+    """Vehicles on the road, where they are when the camera is at x = 0.
+
+    Attributes:
+        quads: of all of them.
+        owners: int64 (n,), which vehicle each quad belongs to.
+        speeds: float64 (vehicles,), along x, m/s, negative towards the camera.
+        xs: float64 (vehicles, 2), first and last x of each at time 0, metres.
+        ys: float64 (vehicles,), of their middles, metres.
+    """
+
+    quads: Quads
+    owners: npt.NDArray[np.int64]
+    speeds: npt.NDArray[np.float64]
+    xs: npt.NDArray[np.float64]
+    ys: npt.NDArray[np.float64]
+
+    def seen_from(self, x_m: float, y_m: float) -> Quads:
+        """Where they are when the camera is at `x_m`; those that would touch the camera are left out."""
+        shift = self.speeds * (x_m / CAMERA_M_PER_S)
+        ends = self.xs + shift[:, np.newaxis] - x_m
+        beside = np.where(self.speeds > 0.0, 3.2, 2.4)  # who drives our way keeps off our side too
+        touches = (ends[:, 0] < TOUCH_M) & (ends[:, 1] > -TOUCH_M) & (np.abs(self.ys - y_m) < beside)
+        in_sight = (ends[:, 1] > 0.0) & (ends[:, 0] < IN_SIGHT_M) & ~touches
+        kept = np.flatnonzero(in_sight[self.owners])
+        by = shift[self.owners[kept]].astype(np.float32)
+        corners, anchors = self.quads.corners[kept], self.quads.anchors[kept]  # copies
+        corners[..., 0] += by[:, np.newaxis]
+        anchors[:, 0] += by
+        return Quads(
+            corners,
+            anchors,
+            self.quads.layers[kept],
+            self.quads.billboards[kept],
+            self.quads.colours[kept],
+            tuple(self.quads.textures[index] for index in kept.tolist()),
+        )
+
+
+TOUCH_M = 6.0
+IN_SIGHT_M = 120.0
+
+
+def lay_out_moving(seed: int, traverse_seed: int, length_m: float, section: Section, per_100m: float) -> Moving:
+    """Cars, buses, lorries and cyclists that drive ahead of the camera or come towards it."""
+    rng = np.random.default_rng([seed, traverse_seed, 0x30])
+    traffic = QuadsBuilder()
+    owners: list[int] = []
+    speeds: list[float] = []
+    xs: list[tuple[float, float]] = []
+    ys: list[float] = []
+
+    def drive(x: float, long: float, y: float, speed: float) -> None:
+        count = traffic.count
+        owners.extend([len(speeds)] * (count - len(owners)))
+        speeds.append(speed)
+        xs.append((x, x + long))
+        ys.append(y)
+
+    lane = 0.5 * section.lane_edge_m
+    # Those ahead keep about the camera's pace: what is near at the start stays near for a while.
+    for _ in range(rng.poisson(per_100m * 1.0)):
+        x, speed = rng.uniform(4.0, 90.0), CAMERA_M_PER_S * rng.uniform(0.8, 1.25)
+        y = -lane + rng.uniform(-0.3, 0.3)
+        drive(x, _lay_any(traffic, rng, x, y, ahead=True), y, speed)
+    # Those that come are met once; they come from as far as they drive in the time of the whole street.
+    reach = IN_SIGHT_M + 2.2 * length_m
+    for _ in range(rng.poisson(per_100m * reach / 100.0)):
+        x, speed = rng.uniform(10.0, reach), -CAMERA_M_PER_S * rng.uniform(0.8, 1.4)
+        y = lane + rng.uniform(-0.3, 0.3)
+        drive(x, _lay_any(traffic, rng, x, y, ahead=False), y, speed)
+    for _ in range(rng.poisson(per_100m * 0.8)):
+        x, side = rng.uniform(10.0, length_m + 60.0), rng.choice((-1.0, 1.0))
+        y, tall = side * (section.lane_edge_m - 0.5), rng.uniform(1.65, 1.85)
+        traffic.begin(Layer.THINGS, x, y)
+        traffic.billboard(x, y, tall * 0.5, tall, _cyclist(rng), "rider")
+        drive(x, 0.6, y, -side * rng.uniform(3.0, 6.0))
+    return Moving(
+        traffic.finish(),
+        np.array(owners, np.int64),
+        np.array(speeds, np.float64),
+        np.array(xs, np.float64).reshape(-1, 2),
+        np.array(ys, np.float64),
+    )
+
+
+def _lay_any(traffic: QuadsBuilder, rng: np.random.Generator, x: float, y: float, *, ahead: bool) -> float:
+    """A car, or now and then something bigger. Gives its length, metres."""
+    kind = rng.random()
+    if kind < 0.72:
+        shape, label, colour = CAR_SHAPES[rng.integers(len(CAR_SHAPES))], "car", CAR_COLOURS[rng.integers(7)]
+    elif kind < 0.86:
+        shape, label, colour = BUS, "bus", shade(ACCENTS[rng.integers(len(ACCENTS))], 1.2)
+    else:
+        shape, label, colour = LORRY, "truck", CAR_COLOURS[rng.integers(7)]
+    lay_vehicle(traffic, shape, colour, x, y, ahead=ahead, label=label, lamps_on=True)
+    return shape.length_m
+
+
 def _park_car(traffic: QuadsBuilder, rng: np.random.Generator, x: float, y: float, side: float) -> None:
     """At the kerb; on the left it has come from the other direction."""
     shape = CAR_SHAPES[rng.choice(len(CAR_SHAPES), p=[0.45, 0.4, 0.15])]
     colour = CAR_COLOURS[rng.integers(len(CAR_COLOURS))]
-    ahead = side < 0
-    half = 0.5 * shape.width_m
-    traffic.begin(Layer.GROUND, x, y)
-    shadow = ((x - 0.1, x + shape.length_m + 0.1), (y - half, y + half))
-    traffic.flat(*shadow, "road", shade(ASPHALT, 0.4))
-    traffic.begin(Layer.THINGS, x + 0.5 * shape.length_m, y)
-
-    def along(distance: float) -> float:
-        """From the tail to the world's x."""
-        return x + distance if ahead else x + shape.length_m - distance
-
-    left, right = (half, -half) if ahead else (-half, half)  # of the car, to the world's y
-    first, last = shape.roof
-    for index, (x0, z0), (x1, z1) in zip(range(len(shape.outline)), shape.outline, shape.outline[1:], strict=False):
-        glass = index in (first - 1, last)
-        strip = [
-            (along(x1), y + left, z1),
-            (along(x1), y + right, z1),
-            (along(x0), y + right, z0),
-            (along(x0), y + left, z0),
-        ]
-        traffic.quad(strip, "car", (48, 54, 62) if glass else shade(colour, 1.05))
-    tail, nose = shape.outline[0], shape.outline[-1]
-    ends = (
-        (along(tail[0]), left, right, tail[1], (150, 30, 28)),
-        (along(nose[0]), right, left, nose[1], (220, 220, 210)),
-    )
-    for at, one, other, tall, lamp in ends:
-        traffic.wall((at, y + one), (at, y + other), (0.25, tall), "car", shade(colour, 0.9))
-        traffic.wall((at, y + one), (at, y + other), (0.2, 0.4), "car", (40, 40, 42))
-        for edge in (one, other):
-            lamp_ends = sorted((edge * 0.95, edge * 0.6), reverse=one > other)
-            low, high = (at, y + lamp_ends[0]), (at, y + lamp_ends[1])
-            traffic.wall(low, high, (tall - 0.25, tall - 0.1), "car", lamp)
-    for sign in (1.0, -1.0):
-        light = Light.PLUS_Y if sign > 0 else Light.MINUS_Y
-        start, end = (x + shape.length_m, x) if sign > 0 else (x, x + shape.length_m)
-        edge = y + sign * half
-        texture = _car_side(shape, colour, light, drives_right=ahead == (sign < 0))
-        traffic.wall((start, edge), (end, edge), (0.0, shape.height_m), "car", texture=texture)
-
-
-def _car_side(shape: CarShape, colour: Colour, light: Light, *, drives_right: bool) -> Texture:
-    """Doors, windows and wheels, with the outline cut out."""
-    canvas = Canvas(shape.length_m, shape.height_m, THING_PX_PER_M, "car", light)
-    tall = shape.height_m
-    body = [(x, tall - z) for x, z in shape.outline]
-    canvas.polygon([(0.0, tall - 0.25), *body, (shape.length_m, tall - 0.25)], colour)
-    first, last = shape.roof
-    (x0, z0), (x1, z1), (x2, z2), (x3, z3) = (shape.outline[i] for i in (first - 1, first, last, last + 1))
-    sill = max(z0, z3) + 0.04
-    canvas.polygon(
-        [
-            (x0 + 0.25, tall - sill),
-            (x1 + 0.12, tall - z1 + 0.1),
-            (x2 - 0.08, tall - z2 + 0.1),
-            (x3 - 0.22, tall - sill),
-        ],
-        (44, 50, 58),
-    )
-    pillar = 0.5 * (x1 + x2)
-    canvas.rectangle(pillar - 0.05, tall - z1, pillar + 0.05, tall - sill, shade(colour, 0.9))
-    canvas.rectangle(pillar - 0.01, tall - sill, pillar + 0.02, tall - 0.3, shade(colour, 0.6))
-    canvas.rectangle(0.1, tall - 0.36, shape.length_m - 0.1, tall - 0.25, shade(colour, 0.45))
-    for hub in (0.19 * shape.length_m, 0.81 * shape.length_m):
-        canvas.disc(hub, tall - 0.32, 0.32, (28, 28, 30))
-        canvas.disc(hub, tall - 0.32, 0.17, (132, 134, 138))
-    texels = canvas.texels if drives_right else canvas.texels[:, ::-1]
-    return Texture(np.ascontiguousarray(texels))
+    lay_vehicle(traffic, shape, colour, x, y, ahead=side < 0)
 
 
 def _person(rng: np.random.Generator) -> Texture:
@@ -163,4 +169,19 @@ def _person(rng: np.random.Generator) -> Texture:
         [(0.28, 0.2), (0.3, 0.07), (0.5, 0.07), (0.52, 0.2), (0.4, 0.13)],
         shade((70, 50, 36), rng.uniform(0.5, 2.0)),
     )
+    return Texture(canvas.texels)
+
+
+def _cyclist(rng: np.random.Generator) -> Texture:
+    """Seen from behind or from the front, 0.9 m x 1.8 m."""
+    canvas = Canvas(0.9, 1.8, THING_PX_PER_M, "rider", Light.SOFT)
+    coat = shade(ACCENTS[rng.integers(len(ACCENTS))], rng.uniform(0.5, 1.4))
+    canvas.polygon([(0.36, 0.85), (0.54, 0.85), (0.6, 1.5), (0.3, 1.5)], shade((70, 72, 88), rng.uniform(0.4, 1.3)))
+    canvas.polygon([(0.25, 0.36), (0.65, 0.36), (0.6, 0.95), (0.3, 0.95)], coat)
+    canvas.disc(0.45, 0.2, 0.13, shade((206, 160, 132), rng.uniform(0.5, 1.0)))
+    solid = canvas.texels[..., 3] == surface("rider", Light.SOFT)
+    canvas.rectangle(0.42, 1.1, 0.48, 1.8, (30, 30, 32))
+    canvas.rectangle(0.15, 0.95, 0.75, 1.0, (50, 50, 54))
+    bicycle = (canvas.texels[..., 3] != 255) & ~solid
+    canvas.texels[bicycle, 3] = LABELS["bicycle"] | Light.SOFT << 5
     return Texture(canvas.texels)

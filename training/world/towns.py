@@ -1,0 +1,231 @@
+"""Many towns as a data set on disk: frames, exact label maps and positions to train and to validate with.
+
+    FOLDER/places.csv                                    one row a frame, written last: where it is, the set is whole
+    FOLDER/world.json                                    the figures that draw the same set again
+    FOLDER/images/TOWN/STREET/TRAVERSE/0000.jpg
+    FOLDER/labels/TOWN/STREET/TRAVERSE/0000.png          train ids of Cityscapes, one byte a pixel
+    FOLDER/labels/labels.json
+
+A town is a region: its streets lie side by side, `STREET_APART_M` apart, and are each other's hard negatives. A split
+has whole towns. Each street has one drive named reference and several that come back in other conditions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from . import SPEED_M_PER_S, World
+from .plan import Plan, jobs_of_street
+
+__all__ = ["COLUMNS", "VERSION", "Plan", "write_towns"]
+
+VERSION = 1  # of what the figures draw: raised when the same figures would give other frames
+COLUMNS = (
+    *("image", "x_m", "y_m", "z_m", "heading_deg", "timestamp_s", "name", "traverse"),
+    *("region", "split"),
+)
+STREET_APART_M = 500.0  # across; a street is 35 m wide and what is seen of it lies within 100 m
+TELL_EVERY = 5  # frames
+JPEG_QUALITY = 90
+PNG_LEVEL = 1
+
+
+def write_towns(
+    folder: Path,
+    plan: Plan,
+    *,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a set, or what is missing of one that was interrupted.
+
+    Files are written one by one and whole, and those that are there are not touched. How many processes work at it,
+    and whether it was interrupted, makes no difference to a byte.
+
+    Args:
+        folder: made if missing.
+        plan: the set's figures.
+        processes: that render; one a core unless given. With more than one, a script that calls this needs the guard
+            `if __name__ == "__main__":`, as `multiprocessing` says.
+        progress: called with the number of frames there are and the number of all.
+
+    Raises:
+        ValueError: the folder holds a set with other figures, or `processes` is below 1.
+        OSError: the folder cannot be written, or the disk is full. What was written is kept: run it again.
+    """
+    processes = os.cpu_count() or 1 if processes is None else processes
+    if processes < 1:
+        raise ValueError(f"processes is {processes}, expected 1 or more")
+    try:
+        _write_plan(folder, plan)
+        done = 0
+        for count in _render_all(folder, plan, processes):
+            done += count
+            if progress is not None:
+                progress(done, plan.total_frames)
+        _write_table(folder, plan)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the set in {folder} is not whole: {error.strerror or error}, expected a folder that can be written and "
+            "room on its disk; make room and run it again, what was written is kept",
+        ) from error
+
+
+def _write_plan(folder: Path, plan: Plan) -> None:
+    figures = {"version": VERSION, **asdict(plan)}
+    path = folder / "world.json"
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except json.JSONDecodeError:
+            found = None
+        if found != figures:
+            other = "is not readable" if found is None else f"has the figures {found}"
+            raise ValueError(
+                f"{path} {other}, expected {figures}; choose another folder, or repeat those figures to continue"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds files and no world.json, expected an empty folder; choose another one")
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    _write_whole(path, (json.dumps(figures, indent=2) + "\n").encode())
+    _write_whole(folder / "labels" / "labels.json", b'{"label_set": "cityscapes19"}\n')
+
+
+def _render_all(folder: Path, plan: Plan, processes: int) -> Iterator[int]:
+    """Give the number of frames that came to be there, again and again until all are."""
+    streets = [(town, street) for town in range(plan.towns) for street in range(plan.streets_per_town)]
+    if processes == 1:
+        for town, street in streets:
+            yield from _render_street(folder, plan, town, street)
+        return
+    # Fresh processes: a fork of one that has threads may hang.
+    context = multiprocessing.get_context("spawn")
+    queue: Any = context.SimpleQueue()
+    with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(queue,)) as pool:
+        pending: set[Future[None]] = {pool.submit(_render_in_pool, folder, plan, *street) for street in streets}
+        try:
+            while pending:
+                finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not queue.empty():
+                    yield queue.get()
+                for future in finished:
+                    future.result()
+        finally:
+            for future in pending:
+                future.cancel()
+        while not queue.empty():
+            yield queue.get()
+
+
+def _start_worker(queue: Any) -> None:
+    global _told
+    _told = queue
+    cv2.setNumThreads(1)  # the processes are what runs side by side
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A killed parent cannot tell its workers, and they would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+_told: Any = None
+
+
+def _render_in_pool(folder: Path, plan: Plan, town: int, street: int) -> None:
+    for count in _render_street(folder, plan, town, street):
+        _told.put(count)
+
+
+def _render_street(folder: Path, plan: Plan, town: int, street: int) -> Iterator[int]:
+    """All drives along one street. Built only if a frame is missing."""
+    world: World | None = None
+    for job in jobs_of_street(plan, town, street):
+        images, labels = folder / "images" / job.path, folder / "labels" / job.path
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
+        there = {entry.name for entry in os.scandir(images)} | {entry.name for entry in os.scandir(labels)}
+        untold = 0
+        for index, pose in enumerate(job.poses):
+            untold += 1
+            if not {f"{index:04d}.jpg", f"{index:04d}.png"} <= there:
+                world = _build(plan, town, street) if world is None else world
+                drive = job.drive
+                view = world.render(
+                    pose,
+                    drive.conditions,
+                    height=plan.height,
+                    width=plan.width,
+                    traverse_seed=drive.traverse_seed,
+                    moving_per_100m=drive.moving_per_100m,
+                )
+                bgr = cv2.cvtColor(view.frame, cv2.COLOR_RGB2BGR)
+                jpeg, png = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY], [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL]
+                _write_whole(labels / f"{index:04d}.png", cv2.imencode(".png", view.labels, png)[1].tobytes())
+                _write_whole(images / f"{index:04d}.jpg", cv2.imencode(".jpg", bgr, jpeg)[1].tobytes())
+            if untold == TELL_EVERY:
+                yield untold
+                untold = 0
+        if untold:
+            yield untold
+
+
+def _build(plan: Plan, town: int, street: int) -> World:
+    seed = int(np.random.default_rng([plan.seed, town, street, 0x707]).integers(1 << 30))
+    return World(seed, plan.street_length_m, "any")
+
+
+def _write_table(folder: Path, plan: Plan) -> None:
+    splits = plan.splits()
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for town in range(plan.towns):
+        for street in range(plan.streets_per_town):
+            for job in jobs_of_street(plan, town, street):
+                driven_m, previous = 0.0, job.poses[0]
+                for index, pose in enumerate(job.poses):
+                    driven_m += math.hypot(pose.x_m - previous.x_m, pose.y_m - previous.y_m)
+                    previous = pose
+                    y = pose.y_m + street * STREET_APART_M
+                    writer.writerow(
+                        (
+                            f"images/{job.path}/{index:04d}.jpg",
+                            *(f"{pose.x_m:.3f}", f"{y:.3f}", "0.000", f"{pose.heading_deg:.3f}"),
+                            f"{driven_m / SPEED_M_PER_S:.3f}",
+                            f"street {street}, {pose.x_m:.1f} m",
+                            job.drive.name,
+                            f"town-{town:03d}",
+                            splits[town],
+                        )
+                    )
+    _write_whole(folder / "places.csv", text.getvalue().encode())
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """A reader sees the whole file or none."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
