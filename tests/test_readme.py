@@ -10,12 +10,14 @@ from pathlib import Path
 
 import cv2
 import pytest
+import typer
 
-from sdk.cli import main
+from sdk.cli import app, main
 from training.world import DAY, DUSK, World, traverse, write_traverse
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/search.md", "models/README.md"]
+PAGES = ["docs/search.md", "docs/datasets.md", "docs/training.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "models/README.md", *PAGES]
 
 
 def blocks(language: str) -> list[str]:
@@ -85,6 +87,24 @@ def test_python_of_the_readme_runs(
 
 def test_six_lines_are_six() -> None:
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 6
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md"])
+def test_commands_are_understood(document: str) -> None:
+    """Those that take long, too: their verbs and options exist."""
+    text = (ROOT / document).read_text()
+    code = "\n".join(re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+    commands = [line for line in code.splitlines() if re.match(r"structvpr |torchrun .* -m training ", line)]
+    assert len(commands) >= 3
+    for line in commands:
+        words = shlex.split(re.sub(r"^torchrun .* -m training", "structvpr train", line), comments=True)[1:]
+        words = words[: words.index(">")] if ">" in words else words
+        command, context = typer.main.get_command(app), None
+        while hasattr(command, "resolve_command"):
+            context = command.context_class(command, parent=context)
+            _, command, words = command.resolve_command(context, words)
+            assert command is not None
+        command.make_context(line, list(words), parent=context)  # raises at an option that there is not
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,17 @@ class PairTable:
 
     def phi_of(self, query: Indices, positive: Indices) -> Floats:
         """Weights of given pairs: float32 (n,). A pair that is not in the table has none, 0."""
+        order, keys = self._sorted_keys
+        wanted = query * (1 + self.positive.max()) + positive
+        at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+        return np.where(keys[at] == wanted, self.phi[order[at]], 0.0).astype(np.float32)
+
+    @functools.cached_property
+    def _sorted_keys(self) -> tuple[Indices, Indices]:
+        # Once: it is asked for at every step, and a large set has millions of pairs.
         keys = self.query * (1 + self.positive.max()) + self.positive
         order = np.argsort(keys)
-        wanted = query * (1 + self.positive.max()) + positive
-        at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
-        found = keys[order][at] == wanted
-        return np.where(found, self.phi[order][at], 0.0).astype(np.float32)
+        return order, keys[order]
 
     @property
     def shares(self) -> dict[str, float]:

@@ -32,16 +32,34 @@ from .datasets.training_set import Indices, TrainingSet
 from .losses import distillation_loss, triplet_loss
 from .metrics import MetricsLog
 from .mining import Tuples, mine, queries_in_turn
-from .model import DescriptorNet, l2_normalize
+from .model import DescriptorNet, l2_normalize, weights_sha256
 from .pair_table import PairTable
 from .processes import Processes
 from .ranking import first_right_ranks, recall_percent
-from .recipe import Recipe
+from .recipe import Recipe, write_recipe
 
 __all__ = ["Branch", "Teacher", "Trained", "recall_on", "train_branch"]
 
 LOG_EVERY = 10  # steps
 SAVE_EVERY_S = 300.0
+# Figures of a recipe that every stage depends on; rates and frozen blocks are given for each branch, and what concerns
+# pairs is in the weights that a teacher brings.
+OF_A_STAGE = {
+    *(
+        "height",
+        "width",
+        "passes",
+        "tuples",
+        "negatives",
+        "margin",
+        "positive",
+        "cache_queries",
+        "cache_pool",
+        "warmup",
+    ),
+    *("weight_decay", "final_lr", "clip_norm", "precision", "describe_precision", "augmentation", "crop", "patience"),
+    *("class_weights", "validate_every", "seed"),
+}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Floats = npt.NDArray[np.float32]
@@ -143,7 +161,7 @@ def train_branch(
     torch.manual_seed(recipe.seed)
     branch = Branch(net, None if teacher is None else teacher.descriptors.shape[1])
     branch.to(processes.device, memory_format=torch.channels_last)
-    run = _Run(branch, data, recipe, folder, processes, lr, teacher)
+    run = _Run(branch, data, recipe, folder, processes, lr, train_norm, teacher)
     best = run.resume()
     if processes.is_first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -206,6 +224,7 @@ class _Run:
         folder: Path,
         processes: Processes,
         lr: float,
+        train_norm: bool,
         teacher: Teacher | None,
     ) -> None:
         self.branch, self.data, self.recipe, self.folder, self.processes = branch, data, recipe, folder, processes
@@ -219,8 +238,24 @@ class _Run:
         self._scales = [group["lr"] / lr for group in self.optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=recipe.precision == "float16")
         # A run is the same run if nothing that its weights depend on has changed.
-        known = hashlib.sha256(json.dumps([repr(recipe), lr, data.name, len(data.images), len(data.queries)]).encode())
+        trained = sorted(name for name, parameter in branch.named_parameters() if parameter.requires_grad)
+        chosen = {name: value for name, value in write_recipe(recipe).items() if name in OF_A_STAGE}
+        known = hashlib.sha256(
+            json.dumps(
+                [
+                    chosen,
+                    lr,
+                    train_norm,
+                    weights_sha256(branch.net),
+                    trained,
+                    data.name,
+                    len(data.images),
+                    len(data.queries),
+                ]
+            ).encode()
+        )
         if teacher is not None:
+            known.update(json.dumps([recipe.distil, recipe.distil_positive, recipe.fresh_lr_factor]).encode())
             known.update(teacher.descriptors.tobytes() + teacher.pairs.phi.tobytes())
         self._identity = known.hexdigest()
 
