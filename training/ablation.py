@@ -33,7 +33,8 @@ from .stages import (
     train_rgb_branch,
     train_seg_branch,
 )
-from .train import Teacher, Trained
+from .steps import Teacher
+from .train import Trained
 
 __all__ = ["ROWS", "Row", "run_ablation", "scan"]
 

@@ -31,7 +31,8 @@ from .model import DescriptorNet
 from .pair_table import PairTable, make_pair_table, write_pair_table
 from .processes import Processes
 from .recipe import Recipe
-from .train import PRECISIONS, Teacher, Trained, train_branch
+from .steps import PRECISIONS, Teacher
+from .train import Trained, train_branch
 
 __all__ = [
     "Workshop",

@@ -9,14 +9,10 @@ gives the same weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,57 +22,22 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sdk import ContractError, EngineError
 
-from .branches import Inputs, describe, trainable_groups
+from .branches import Inputs, describe
 from .checkpoint import replace_when_done
 from .datasets.training_set import Indices, TrainingSet
-from .losses import distillation_loss, triplet_loss
 from .metrics import MetricsLog
-from .mining import Tuples, mine, queries_in_turn
-from .model import DescriptorNet, l2_normalize, weights_sha256
-from .pair_table import PairTable
+from .model import DescriptorNet
 from .processes import Processes
 from .ranking import first_right_ranks, recall_percent
-from .recipe import Recipe, write_recipe
+from .recipe import Recipe
+from .steps import LOG_EVERY, PRECISIONS, Branch, Run, Teacher
 
-__all__ = ["Branch", "Teacher", "Trained", "recall_on", "train_branch"]
+__all__ = ["Trained", "recall_on", "train_branch"]
 
-LOG_EVERY = 10  # steps
 SAVE_EVERY_S = 300.0
-# Figures of a recipe that every stage depends on; rates and frozen blocks are given for each branch, and what concerns
-# pairs is in the weights that a teacher brings.
-OF_A_STAGE = {
-    *(
-        "height",
-        "width",
-        "passes",
-        "tuples",
-        "negatives",
-        "margin",
-        "positive",
-        "cache_queries",
-        "cache_pool",
-        "warmup",
-    ),
-    *("weight_decay", "final_lr", "clip_norm", "precision", "describe_precision", "augmentation", "crop", "patience"),
-    *("class_weights", "validate_every", "seed"),
-}
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """What stage 2 knows of the segmentation branch.
-
-    Attributes:
-        descriptors: float32 (N, D_t), unit descriptors of all images of the training set.
-        pairs: says how much each pair is distilled.
-    """
-
-    descriptors: Floats
-    pairs: PairTable
 
 
 @dataclass(frozen=True)
@@ -94,27 +55,6 @@ class Trained:
     step: int
     passes: int
     seconds: float = field(compare=False)
-
-
-class Branch(nn.Module):
-    """A branch as it is trained: its net, and in stage 2 the FC that only the distillation loss sees.
-
-    The FC starts from random values and is not part of what is exported.
-
-    Args:
-        net: the branch.
-        teacher_dim: D_t, length of the teacher's descriptors; None for stage 1.
-    """
-
-    def __init__(self, net: DescriptorNet, teacher_dim: int | None = None) -> None:
-        super().__init__()
-        self.net = net
-        self.projection = None if teacher_dim is None else nn.Linear(net.descriptor_dim, teacher_dim)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """float32 (N, C, h, w) to unit descriptors (N, D) and their projections (N, D_t)."""
-        descriptors = l2_normalize(self.net(x).float())
-        return descriptors, None if self.projection is None else self.projection(descriptors)
 
 
 def train_branch(
@@ -161,7 +101,7 @@ def train_branch(
     torch.manual_seed(recipe.seed)
     branch = Branch(net, None if teacher is None else teacher.descriptors.shape[1])
     branch.to(processes.device, memory_format=torch.channels_last)
-    run = _Run(branch, data, recipe, folder, processes, lr, train_norm, teacher)
+    run = Run(branch, data, recipe, folder, processes, lr, train_norm, teacher)
     best = run.resume()
     if processes.is_first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -206,203 +146,10 @@ def recall_on(
 ) -> dict[str, float]:
     """R@1, R@5, R@10 and R@20 of a branch on a set, percent."""
     used = np.unique(np.concatenate([data.queries, data.database]))
-    descriptors = np.zeros((len(data.images), 1), np.float32)
     rows = _describe_together(net, inputs, used, recipe, processes)
     descriptors = np.zeros((len(data.images), rows.shape[1]), np.float32)
     descriptors[used] = rows
     return recall_percent(first_right_ranks(data, descriptors))
-
-
-class _Run:
-    """What changes from step to step, and what is therefore saved."""
-
-    def __init__(
-        self,
-        branch: Branch,
-        data: TrainingSet,
-        recipe: Recipe,
-        folder: Path,
-        processes: Processes,
-        lr: float,
-        train_norm: bool,
-        teacher: Teacher | None,
-    ) -> None:
-        self.branch, self.data, self.recipe, self.folder, self.processes = branch, data, recipe, folder, processes
-        self.step, self.seconds, self.ended = 0, 0.0, False
-        self._started = time.monotonic()
-        self._peak = lr
-        self._tuples: Tuples | None = None
-        self._mined_at = 0
-        groups = trainable_groups(branch, lr, recipe.weight_decay, recipe.fresh_lr_factor)
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
-        self._scales = [group["lr"] / lr for group in self.optimizer.param_groups]
-        self._scaler = torch.amp.GradScaler(processes.device.type, enabled=recipe.precision == "float16")
-        # A run is the same run if nothing that its weights depend on has changed.
-        trained = sorted(name for name, parameter in branch.named_parameters() if parameter.requires_grad)
-        chosen = {name: value for name, value in write_recipe(recipe).items() if name in OF_A_STAGE}
-        known = hashlib.sha256(
-            json.dumps(
-                [
-                    chosen,
-                    lr,
-                    train_norm,
-                    weights_sha256(branch.net),
-                    trained,
-                    data.name,
-                    len(data.images),
-                    len(data.queries),
-                ]
-            ).encode()
-        )
-        if teacher is not None:
-            known.update(json.dumps([recipe.distil, recipe.distil_positive, recipe.fresh_lr_factor]).encode())
-            known.update(teacher.descriptors.tobytes() + teacher.pairs.phi.tobytes())
-        self._identity = known.hexdigest()
-
-    # --- one step ---------------------------------------------------------------------------------------
-
-    def tuples_of_step(self, describe_images: Callable[[Indices], Floats]) -> Tuples:
-        """This process's tuples of the step to come; hard negatives are sought anew every `cache_queries`."""
-        recipe = self.recipe
-        steps_a_cache = max(1, recipe.cache_queries // recipe.tuples)
-        if self._tuples is None or self.step % steps_a_cache == 0:
-            self._mined_at = self.step
-            count = min(steps_a_cache, recipe.steps - self.step) * recipe.tuples
-            queries = queries_in_turn(
-                len(self.data.queries), self.step * recipe.tuples, count, recipe.seed, self.data.query_weight
-            )
-            self._tuples = mine(
-                self.data,
-                queries,
-                describe_images,
-                negatives=recipe.negatives,
-                pool=recipe.cache_pool,
-                positive=recipe.positive,
-                seed=[recipe.seed, 0x3133, self.step],
-            )
-        first = (self.step - self._mined_at) * recipe.tuples
-        rows = self.processes.share(np.arange(first, first + recipe.tuples))
-        return Tuples(self._tuples.query[rows], self._tuples.positive[rows], self._tuples.negatives[rows])
-
-    def take_step(self, branch: nn.Module, inputs: Inputs, rows: Tuples, teacher: Teacher | None) -> dict[str, float]:
-        """Forward, losses, backward, update. Returns what is worth logging."""
-        recipe, device = self.recipe, self.processes.device
-        for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
-            group["lr"] = scale * self._peak * self._schedule(self.step)
-        tuples, negatives = rows.negatives.shape
-        asked = self.data.queries[rows.query]
-        images = np.concatenate([asked, rows.positive, rows.negatives.ravel()])
-        generator = torch.Generator().manual_seed(
-            (recipe.seed << 40) + (self.step << 8) + self.processes.rank  # one per step and process
-        )
-        x = inputs.batch(images, generator).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, PRECISIONS[recipe.precision], enabled=recipe.precision != "float32"):
-            descriptors, projected = branch(x)  # (B (2 + J), D), (B (2 + J), D_t)
-        query, positive = descriptors[:tuples], descriptors[tuples : 2 * tuples]
-        others = descriptors[2 * tuples :].reshape(tuples, negatives, -1)  # (B, J, D)
-        triplet = triplet_loss(query, positive, others, recipe.margin)
-        loss, record = triplet, {"triplet": triplet.item()}
-        if teacher is not None and projected is not None:
-            phi = torch.from_numpy(teacher.pairs.phi_of(rows.query, rows.positive)).to(device)  # (B,)
-            distillation = distillation_loss(
-                projected[:tuples].float(),
-                projected[tuples : 2 * tuples].float() if recipe.distil_positive else None,
-                torch.from_numpy(teacher.descriptors[asked]).to(device),
-                torch.from_numpy(teacher.descriptors[rows.positive]).to(device),
-                phi,
-            )
-            loss = triplet + recipe.distil * distillation
-            record |= {"distillation": distillation.item(), "phi": phi.mean().item()}
-            if (self.step + 1) % LOG_EVERY == 0:
-                # How hard each loss pulls at the descriptors: what lambda has to balance.
-                for name, part in (("triplet", triplet), ("distillation", distillation)):
-                    if part.requires_grad:
-                        (pull,) = torch.autograd.grad(part, descriptors, retain_graph=True)
-                        record[f"gradient/{name}"] = pull.norm().item()
-        if not math.isfinite(loss.item()):
-            raise EngineError(
-                f"the loss of step {self.step} is {loss.item()}, expected a finite number; lower lr, or use another "
-                f"precision; {self.folder} keeps what was saved before"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.unscale_(self.optimizer)
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
-        self.step += 1
-        passes = self.step * recipe.tuples * recipe.tuple_images
-        return record | {
-            "loss": loss.item(),
-            "gradient": norm.item(),
-            "lr": self._peak * self._schedule(self.step - 1),
-            "passes": passes,
-        }
-
-    def _schedule(self, step: int) -> float:
-        """Share of the peak learning rate: linear warm-up, then a cosine down to `final_lr`."""
-        recipe = self.recipe
-        warm = max(1, round(recipe.warmup * recipe.steps))
-        if step < warm:
-            return (step + 1) / warm
-        along = (step - warm) / max(1, recipe.steps - warm)
-        return recipe.final_lr + (1.0 - recipe.final_lr) * 0.5 * (1.0 + math.cos(math.pi * along))
-
-    # --- going on ---------------------------------------------------------------------------------------
-
-    def save(self, best: dict[str, Any] | None) -> None:
-        """Write all that the next step depends on; the state before is kept until this one is whole."""
-        now = time.monotonic()
-        self.seconds += now - self._started
-        self._started = now
-        if not self.processes.is_first:
-            return
-        tuples = None
-        if self._tuples is not None:
-            parts = (self._tuples.query, self._tuples.positive, self._tuples.negatives)
-            tuples = [torch.from_numpy(part) for part in parts]
-        state = {
-            "identity": self._identity,
-            "step": self.step,
-            "seconds": self.seconds,
-            "ended": self.ended,
-            "branch": self.branch.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "tuples": tuples,
-            "mined_at": self._mined_at,
-            "best": best,
-        }
-        with replace_when_done(self.folder / "state.pt") as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
-
-    def resume(self) -> dict[str, Any] | None:
-        """Take up what `save` wrote, if there is something. Returns the best validation so far."""
-        path = self.folder / "state.pt"
-        if not path.exists():
-            return None
-        try:
-            state = torch.load(path, map_location=self.processes.device, weights_only=True)
-            identity = state["identity"]
-        except Exception:  # the unpickler and the zip reader raise many kinds; all mean "not a whole file"
-            raise EngineError(
-                f"{path} is damaged or no training state, expected what a run saved; remove it to begin anew"
-            ) from None
-        if identity != self._identity:
-            raise EngineError(
-                f"{path} is of a run with another recipe or data set, expected the same; give another folder, or "
-                "remove it to begin anew"
-            )
-        self.branch.load_state_dict(state["branch"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds, self.ended = state["step"], state["seconds"], state["ended"]
-        self._mined_at = state["mined_at"]
-        if state["tuples"] is not None:
-            self._tuples = Tuples(*(part.cpu().numpy() for part in state["tuples"]))
-        best: dict[str, Any] | None = state["best"]
-        return best
 
 
 def _describe_together(net: nn.Module, inputs: Inputs, images: Indices, recipe: Recipe, processes: Processes) -> Floats:

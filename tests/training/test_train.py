@@ -23,7 +23,8 @@ from training.model import DescriptorNet, l2_normalize  # noqa: E402
 from training.pair_table import make_pair_table, write_pair_table  # noqa: E402
 from training.processes import Processes, joined_processes  # noqa: E402
 from training.recipe import Recipe, read_recipe, write_recipe  # noqa: E402
-from training.train import Branch, Teacher, train_branch  # noqa: E402
+from training.steps import Branch, Teacher  # noqa: E402
+from training.train import train_branch  # noqa: E402
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 PLACES, VIEWS, SIDE = 12, 3, 32
