@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from sdk import ContractError
 
 from .augmentation import augment
+from .datasets.training_set import TrainingSet
+from .heads import fit_grid_head
 from .image_store import FrameStore, LabelStore
 from .label_sets import CLUSTERS
 from .model import DescriptorNet, l2_normalize, pretrained_net
@@ -26,11 +28,13 @@ __all__ = [
     "freeze",
     "make_rgb_branch",
     "make_seg_branch",
+    "start_head",
     "trainable_groups",
 ]
 
 Indices = npt.NDArray[np.int64]
 BATCH = 64
+HEAD_IMAGES = 6000
 
 # Colours of ADE20K's first six classes, with which the authors draw their six clusters (poster).
 CLUSTER_COLOURS = ((120, 120, 120), (180, 120, 120), (6, 230, 230), (80, 50, 50), (4, 200, 3), (120, 120, 80))
@@ -86,9 +90,38 @@ class LabelInputs:
         return encode_label_map(clusters, self._weights)  # (n, 6, h, w)
 
 
-def make_rgb_branch(backbone: str, weights: Mapping[str, Tensor]) -> DescriptorNet:
-    """The student: a trunk with ImageNet weights."""
-    return pretrained_net(backbone, weights)
+def make_rgb_branch(backbone: str, weights: Mapping[str, Tensor], head: str = "gem") -> DescriptorNet:
+    """The student: a trunk with ImageNet weights, and a head at its start; see `start_head`."""
+    return pretrained_net(backbone, weights, head)
+
+
+def start_head(net: DescriptorNet, data: TrainingSet, inputs: Inputs, seed: int, images: int = HEAD_IMAGES) -> None:
+    """Start the projections of a branch's head from its features of training images; changed in place.
+
+    Args:
+        net: on the device of `inputs`, with the head "grid".
+        data: the training set.
+        inputs: its inputs for this branch.
+        seed: of the choice of images.
+        images: about how many to look at: queries, each with a positive.
+    """
+    if net.head is None:
+        raise ContractError(f"a branch with the head {net.head_name!r} found, expected 'grid'; the other has no start")
+    rng = np.random.default_rng([seed, 0x4EAD])
+    chosen = rng.permutation(len(data.queries))[: images // 2]
+    positives = np.array([rng.choice(data.positives[i]) for i in chosen], np.int64)
+    number = np.full(len(data.images), -1, np.int64)
+    number[positives] = positives
+    number[data.queries[chosen]] = positives
+    wanted = np.unique(np.concatenate([data.queries[chosen], positives]))
+
+    def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for first in range(0, len(wanted), BATCH):
+            part = wanted[first : first + BATCH]
+            x = inputs.batch(part, None).contiguous(memory_format=torch.channels_last)
+            yield *net.features(x), torch.from_numpy(number[part])
+
+    fit_grid_head(net.head, batches())
 
 
 def make_seg_branch(backbone: str, weights: Mapping[str, Tensor], class_weights: tuple[float, ...]) -> DescriptorNet:

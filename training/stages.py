@@ -4,7 +4,8 @@
     between    both branches rank every pair; pairs are grouped and weighted (`pairs.csv`)
     stage 2    a fresh RGB branch, with the triplet loss and what the segmentation branch teaches
 
-The files of a run, in its folder: rgb/, seg/ and student/ (each as `train_branch` writes it), teacher.npy, pairs.csv.
+The files of a run, in its folder: rgb/, seg/ and student/ (each as `train_branch` writes it), teacher.npy, student.npy
+and pairs.csv, and head.pt, where a fitted head starts.
 A part that is whole is not made again.
 """
 
@@ -20,12 +21,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from sdk import EngineError
 
-from .branches import FrameInputs, Inputs, LabelInputs, describe, freeze, make_rgb_branch, make_seg_branch
-from .checkpoint import replace_when_done
+from .branches import FrameInputs, Inputs, LabelInputs, describe, freeze, make_rgb_branch, make_seg_branch, start_head
+from .checkpoint import load_weights, replace_when_done
 from .material import Material
 from .model import DescriptorNet
 from .pair_table import PairTable, make_pair_table, write_pair_table
@@ -79,11 +81,27 @@ def train_rgb_branch(
     Returns:
         The branch with its best weights, in evaluation mode, and how the run ended.
     """
-    net = make_rgb_branch(recipe.backbone, workshop.weights)
+    net = start_rgb_branch(workshop, recipe, folder.parent / "head.pt")
     freeze(net, recipe.frozen_blocks)
     inputs = rgb_inputs(workshop.training, net, recipe, workshop.processes)
     asked = rgb_inputs(workshop.validation, net, recipe, workshop.processes)
     return _train(workshop, recipe, folder, net, inputs, asked, recipe.lr, recipe.train_norm, teacher)
+
+
+def start_rgb_branch(workshop: Workshop, recipe: Recipe, head_file: Path) -> DescriptorNet:
+    """The RGB branch before its first step; the start of a fitted head is kept in a file, as both stages share it."""
+    processes = workshop.processes
+    net = make_rgb_branch(recipe.backbone, workshop.weights, recipe.head).to(processes.device)
+    if net.head is None:
+        return net
+    if processes.is_first and not head_file.exists():
+        start_head(net, workshop.training.data, rgb_inputs(workshop.training, net, recipe, processes), recipe.seed)
+        head_file.parent.mkdir(parents=True, exist_ok=True)
+        with replace_when_done(head_file) as temporary, temporary.open("wb") as file:
+            torch.save(net.head.state_dict(), file)
+    processes.wait()
+    net.head.load_state_dict(load_weights(head_file))
+    return net
 
 
 def train_seg_branch(workshop: Workshop, recipe: Recipe, folder: Path) -> tuple[DescriptorNet, Trained]:

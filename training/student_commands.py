@@ -180,7 +180,7 @@ def ablation_command(
         if not processes.is_first:
             return
         about = {
-            "command": shlex.join(["structvpr", *sys.argv[1:]]),
+            "command": _command(),
             "training set": ", ".join(data),
             "compared on": f"{len(held_out.data.queries)} queries, {len(held_out.data.database)} database images",
             "recipe": ", ".join(f"{name} {value}" for name, value in write_recipe(recipe).items()),
@@ -190,6 +190,12 @@ def ablation_command(
         typer.echo((output / "ablation.json").read_text(), nl=False)
     else:
         typer.echo(text)
+
+
+def _command() -> str:
+    """What the user typed."""
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    return shlex.join([*(["python", "-m", "training"] if as_module else ["structvpr"]), *sys.argv[1:]])
 
 
 def _recipe(file: Path | None, changes: list[str] | None) -> Recipe:
