@@ -4,7 +4,8 @@ The file is PyTorch's zip container with a dictionary of six keys:
 
     format    "structvpr-checkpoint"
     schema    1
-    config    {"backbone": str, "taps": [int], "tap_channels": [int], "descriptor_dim": int}
+    config    {"backbone": str, "taps": [int], "tap_channels": [int], "descriptor_dim": int, "head": str,
+              "head_config": {name: number}}; without the last two the head is "gem"
     contract  JSON text of `sdk.ModelContract`
     weights   name -> tensor, the state dict of `DescriptorNet`
     about     how it came to be: recipe, data, figures on validation; empty for public weights
@@ -121,11 +122,13 @@ def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
         not isinstance(contract_text, str)
         or not isinstance(config, dict)
         or not isinstance(config.get("backbone"), str)
+        or not isinstance(config.setdefault("head", "gem"), str)
         or not is_state_dict(weights)
     ):
         raise EngineError(f"{path} is incomplete, expected contract, config and weights; {remedy}")
     contract = ModelContract.from_json(contract_text, str(path))
-    net = DescriptorNet(config["backbone"])
+    config.setdefault("head_config", {})
+    net = DescriptorNet(config["backbone"], head=config["head"])
     if config != config_of(net):
         raise ContractError(
             f"{path}: its config is {config}, expected {config_of(net)}; it was written by another "
@@ -135,8 +138,8 @@ def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
         net.load_state_dict(weights)
     except RuntimeError:
         raise ContractError(
-            f"{path}: its weights do not fit its backbone {config['backbone']}, expected the names and "
-            f"shapes of that network; {remedy}"
+            f"{path}: its weights do not fit its backbone {config['backbone']} and head {config['head']}, expected "
+            f"the names and shapes of that network; {remedy}"
         ) from None
     check_weights(str(path), net, contract)
     return net.eval(), contract
@@ -173,6 +176,8 @@ def config_of(net: DescriptorNet) -> dict[str, Any]:
         "taps": list(net.backbone.taps),
         "tap_channels": list(net.backbone.tap_channels),
         "descriptor_dim": net.descriptor_dim,
+        "head": net.head_name,
+        "head_config": {} if net.head is None else net.head.config,
     }
 
 

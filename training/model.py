@@ -1,4 +1,4 @@
-"""The network that describes a frame: a trunk, pooled at three depths, concatenated.
+"""The network that describes a frame: a trunk, pooled at three depths, and a head.
 
 This is the branch that is deployed (StructVPR's RGB branch) and, with another number of input channels,
 the branch that reads label maps during training.
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from sdk import ContractError, ModelContract
 
 from .backbones import BACKBONES, load_pretrained
+from .heads import GridHead, l2_normalize
 
 __all__ = [
+    "HEADS",
     "DeployedNet",
     "DescriptorNet",
     "GeM",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 HEIGHT, WIDTH = 240, 320  # of the network's input, px
+HEADS = ("gem", "grid")
+MIDDLE = 1  # the tap that "grid" takes cells of: stride 16, what best survives night and season
 Triple = tuple[float, float, float]
 
 
@@ -44,20 +48,6 @@ def normalize_pixels(frames: Tensor, mean: Triple, std: Triple) -> Tensor:
     pixels = frames.to(torch.float32)
     pixels = (pixels - pixels.new_tensor(mean)) / pixels.new_tensor(std)
     return pixels.permute(0, 3, 1, 2)  # (N, 3, h, w)
-
-
-def l2_normalize(x: Tensor) -> Tensor:
-    """Scale each row to length 1.
-
-    Args:
-        x: float32 (N, D).
-
-    Returns:
-        float32 (N, D). A row of zeros stays zeros.
-    """
-    # Not F.normalize: that exports as ReduceL2, Clip and Expand, which TensorRT 8 and ONNX Runtime's
-    # quantiser handle badly. This exports as Mul, ReduceSum, Add, Sqrt, Reciprocal, Mul.
-    return x * torch.rsqrt((x * x).sum(dim=1, keepdim=True) + 1e-12)
 
 
 class GeM(nn.Module):
@@ -81,41 +71,52 @@ class GeM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool float32 (N, C, h, w) to float32 (N, C)."""
+        if x.dtype in (torch.float16, torch.bfloat16):  # under autocast; asked, so that a graph gets no idle cast
+            x = x.float()
         return x.clamp(min=self.eps).pow(self.p).mean(dim=(2, 3)).pow(1.0 / self.p)  # (N, C)
 
 
 class DescriptorNet(nn.Module):
     """Trunk, then GeM and L2 norm at each tap, concatenated: F = concat_k L2( GeM(f_k) ).
 
-    The paper's outer norm, L2(F), is left out on purpose: on the device it is done by the kernel
+    That is the head "gem", the paper's. The head "grid" gives a descriptor of F and of the cells of the middle
+    map, see `GridHead`. The paper's outer norm, L2(F), is left out on purpose: on the device it is done by the kernel
     (`sdk._core`), its only home there; training calls `l2_normalize` on the result.
 
     Args:
         backbone: a name in `BACKBONES`.
         in_channels: channels of the input; 3 for frames, the number of clusters for label maps.
+        head: a name in `HEADS`.
 
     Attributes:
         backbone: the trunk.
         in_channels: as given.
-        descriptor_dim: D, the sum of the taps' channels (472 for EfficientNet-Lite0, 448 for MobileNetV2).
+        head_name: as given.
+        head: the module of that name; None for "gem", which is the pools.
+        descriptor_dim: D; for "gem" the sum of the taps' channels (472 for EfficientNet-Lite0, 448 for MobileNetV2),
+            512 for "grid".
 
     Raises:
-        ContractError: no backbone has that name.
+        ContractError: no backbone or no head has that name.
 
     Source: StructVPR (CVPR 2023), figure 2, "MC" block; that the inner boxes are GeM and L2 is a
     reconstruction from the authors' poster and from their later code.
     """
 
-    def __init__(self, backbone: str = "efficientnet_lite0", in_channels: int = 3) -> None:
+    def __init__(self, backbone: str = "efficientnet_lite0", in_channels: int = 3, head: str = "gem") -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise ContractError(
                 f"backbone {backbone!r} found, expected {' or '.join(sorted(BACKBONES))}; choose one of these"
             )
+        if head not in HEADS:
+            raise ContractError(f"head {head!r} found, expected {' or '.join(HEADS)}; choose one of these")
         self.backbone = BACKBONES[backbone](in_channels=in_channels)
-        self.in_channels = in_channels
+        self.in_channels, self.head_name = in_channels, head
         self.pools = nn.ModuleList(GeM() for _ in self.backbone.taps)
-        self.descriptor_dim = sum(self.backbone.tap_channels)
+        channels = self.backbone.tap_channels
+        self.head = GridHead(channels[MIDDLE], sum(channels)) if head == "grid" else None
+        self.descriptor_dim = sum(channels) if self.head is None else self.head.descriptor_dim
 
     def forward(self, x: Tensor) -> Tensor:
         """Describe a batch.
@@ -124,10 +125,24 @@ class DescriptorNet(nn.Module):
             x: float32 (N, in_channels, h, w), normalised (see `normalize_pixels`).
 
         Returns:
-            The raw descriptors, float32 (N, D), of length sqrt(number of taps); the caller normalises.
+            The raw descriptors, float32 (N, D), of length sqrt(number of taps), or sqrt(1 + global_weight^2) with
+            the head "grid"; the caller normalises.
         """
-        levels = [l2_normalize(pool(m)) for pool, m in zip(self.pools, self.backbone(x), strict=True)]
-        return torch.cat(levels, dim=1)  # (N, D)
+        middle, pools = self.features(x)
+        return pools if self.head is None else self.head(middle, pools)  # (N, D)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What a head makes its descriptor of.
+
+        Args:
+            x: as for `forward`.
+
+        Returns:
+            The middle tap's map, float32 (N, C, h/16, w/16), and the pools of all taps, float32 (N, sum of channels).
+        """
+        maps = self.backbone(x)
+        levels = [l2_normalize(pool(m)) for pool, m in zip(self.pools, maps, strict=True)]
+        return maps[MIDDLE], torch.cat(levels, dim=1)
 
 
 class DeployedNet(nn.Module):
@@ -149,17 +164,18 @@ class DeployedNet(nn.Module):
         return raw
 
 
-def pretrained_net(backbone: str, state_dict: Mapping[str, Tensor]) -> DescriptorNet:
-    """A network whose trunk has public ImageNet weights and whose pools are at their start.
+def pretrained_net(backbone: str, state_dict: Mapping[str, Tensor], head: str = "gem") -> DescriptorNet:
+    """A network whose trunk has public ImageNet weights and whose pools and head are at their start.
 
     Args:
         backbone: a name in `BACKBONES`.
         state_dict: the publisher's weights, see `load_pretrained`.
+        head: a name in `HEADS`.
 
     Raises:
-        ContractError: no such backbone, or the weights are of another network.
+        ContractError: no such backbone or head, or the weights are of another network.
     """
-    net = DescriptorNet(backbone)
+    net = DescriptorNet(backbone, head=head)
     load_pretrained(net.backbone, state_dict)
     return net.eval()
 

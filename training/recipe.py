@@ -24,6 +24,7 @@ CHOICES = {
     "precision": ("float32", "bfloat16", "float16"),
     "describe_precision": ("float32", "bfloat16", "float16"),
     "positive": ("nearest", "random"),
+    "projection": ("fitted", "random"),
 }
 
 
@@ -45,7 +46,9 @@ class Recipe:
         cache_pool: random images of the query's region among which they are sought. Patch-NetVLAD: 1000.
         lr: peak learning rate of AdamW. Reconstruction: 1e-4, as ForestLPR.
         seg_lr: the same for the segmentation branch.
-        fresh_lr_factor: times `lr` for what starts from random values (the distillation's FC).
+        projection: how the distillation's FC starts: "fitted" to the teacher by ridge regression, or "random"
+            (reconstruction: until a random one has learnt something it drags the student anywhere).
+        projection_lr_factor: times `lr` for that FC.
         weight_decay: of AdamW, not for norms, biases and GeM's exponents. ForestLPR: 1e-4.
         warmup: share of the steps in which the learning rate rises; after that it falls by a cosine to `final_lr`.
         final_lr: share of `lr` at the end. ForestLPR: 0.1.
@@ -87,7 +90,8 @@ class Recipe:
     cache_pool: int = 1000
     lr: float = 1e-4
     seg_lr: float = 3e-4
-    fresh_lr_factor: float = 10.0
+    projection: str = "fitted"
+    projection_lr_factor: float = 1.0
     weight_decay: float = 1e-4
     warmup: float = 0.05
     final_lr: float = 0.1
@@ -107,7 +111,7 @@ class Recipe:
     most_rank: int = 1000
     pairs: str = "a1"
     confidence_weight: bool = False
-    distil: float = 1.0
+    distil: float = 3.0
     distil_positive: bool = True
     validate_every: int = 0
     patience: int = 0
@@ -145,7 +149,7 @@ class Recipe:
         for name, low in lowest.items():
             if not getattr(self, name) >= low:
                 raise ContractError(f"recipe: {name} is {getattr(self, name)!r}, expected {low} or more; correct it")
-        for name in ("lr", "seg_lr", "clip_norm", "fresh_lr_factor", "weight_tau"):
+        for name in ("lr", "seg_lr", "clip_norm", "projection_lr_factor", "weight_tau"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ContractError(f"recipe: {name} is {getattr(self, name)!r}, expected more than 0; correct it")
         if not self.crop < 0.5 or not self.warmup < 1.0:

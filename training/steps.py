@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sdk import EngineError
+from sdk import ContractError, EngineError
 
 from .branches import Inputs, trainable_groups
 from .checkpoint import replace_when_done
@@ -31,6 +31,7 @@ from .recipe import Recipe, write_recipe
 __all__ = ["LOG_EVERY", "PRECISIONS", "Branch", "Run", "Teacher"]
 
 LOG_EVERY = 10  # steps
+RIDGE = 0.1  # of the mean variance of a descriptor's values
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Figures of a recipe that every stage depends on. Rates and frozen blocks are given for each branch, and what concerns
 # pairs is in the weights that a teacher brings.
@@ -70,7 +71,7 @@ class Teacher:
 class Branch(nn.Module):
     """A branch as it is trained: its net, and in stage 2 the FC that only the distillation loss sees.
 
-    The FC starts from random values and is not part of what is exported.
+    The FC is not part of what is exported.
 
     Args:
         net: the branch.
@@ -81,6 +82,25 @@ class Branch(nn.Module):
         super().__init__()
         self.net = net
         self.projection = None if teacher_dim is None else nn.Linear(net.descriptor_dim, teacher_dim)
+
+    def fit_projection(self, descriptors: Floats, taught: Floats) -> None:
+        """Start the FC as the ridge regression of the teacher's descriptors on the student's.
+
+        Args:
+            descriptors: float32 (n, D), the student's as it starts, unit rows.
+            taught: float32 (n, D_t), the teacher's of the same images, unit rows.
+        """
+        if self.projection is None:
+            raise ContractError("a branch without a projection found, expected one of stage 2; give teacher_dim")
+        x, y = descriptors.astype(np.float64), taught.astype(np.float64)
+        x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+        x = x - x_mean
+        gram = x.T @ x / len(x)  # (D, D)
+        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        weight = np.linalg.solve(gram, x.T @ (y - y_mean) / len(x)).T  # (D_t, D)
+        with torch.no_grad():
+            self.projection.weight.copy_(torch.from_numpy(weight))
+            self.projection.bias.copy_(torch.from_numpy(y_mean - weight @ x_mean))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """float32 (N, C, h, w) to unit descriptors (N, D) and their projections (N, D_t)."""
@@ -118,7 +138,7 @@ class Run:
         self._peak = lr
         self._tuples: Tuples | None = None
         self._mined_at = 0
-        groups = trainable_groups(branch, lr, recipe.weight_decay, recipe.fresh_lr_factor)
+        groups = trainable_groups(branch, lr, recipe.weight_decay, recipe.projection_lr_factor)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
         self._scales = [group["lr"] / lr for group in self.optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=recipe.precision == "float16")
@@ -140,7 +160,8 @@ class Run:
             ).encode()
         )
         if teacher is not None:
-            known.update(json.dumps([recipe.distil, recipe.distil_positive, recipe.fresh_lr_factor]).encode())
+            chosen_of_teaching = [recipe.distil, recipe.distil_positive, recipe.projection, recipe.projection_lr_factor]
+            known.update(json.dumps(chosen_of_teaching).encode())
             known.update(teacher.descriptors.tobytes() + teacher.pairs.phi.tobytes())
         self._identity = known.hexdigest()
 

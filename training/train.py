@@ -35,6 +35,7 @@ from .steps import LOG_EVERY, PRECISIONS, Branch, Run, Teacher
 __all__ = ["Trained", "recall_on", "train_branch"]
 
 SAVE_EVERY_S = 300.0
+PROJECTION_IMAGES = 4000  # to fit the FC to
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -103,6 +104,8 @@ def train_branch(
     branch.to(processes.device, memory_format=torch.channels_last)
     run = Run(branch, data, recipe, folder, processes, lr, train_norm, teacher)
     best = run.resume()
+    if teacher is not None and run.step == 0 and recipe.projection == "fitted":
+        _fit_projection(branch, teacher, data, inputs, recipe, processes)
     if processes.is_first:
         folder.mkdir(parents=True, exist_ok=True)
     parallel: nn.Module = DistributedDataParallel(branch) if processes.count > 1 else branch
@@ -139,6 +142,20 @@ def train_branch(
             torch.save(best, file)
     passes = run.step * recipe.tuples * recipe.tuple_images
     return Trained(best["metrics"], best["step"], passes, run.seconds)
+
+
+def _fit_projection(
+    branch: Branch, teacher: Teacher, data: TrainingSet, inputs: Inputs, recipe: Recipe, processes: Processes
+) -> None:
+    """On images of pairs that are distilled: what the teacher gets wrong has no say in the FC either."""
+    taught = teacher.pairs.phi > 0
+    images = np.unique(np.concatenate([data.queries[teacher.pairs.query[taught]], teacher.pairs.positive[taught]]))
+    if len(images) == 0:
+        return
+    rng = np.random.default_rng([recipe.seed, 0xF17])
+    chosen = np.sort(rng.permutation(images)[:PROJECTION_IMAGES])
+    own = _describe_together(branch.net, inputs, chosen, recipe, processes)
+    branch.fit_projection(own, teacher.descriptors[chosen])
 
 
 def recall_on(

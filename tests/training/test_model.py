@@ -206,6 +206,12 @@ def test_gem_learns_its_exponent_and_survives_negative_features():
     assert pool.p.grad != 0
 
 
+def test_gem_pools_halves_in_float32():
+    """60 cubed is beyond float16; such features occur under autocast."""
+    for dtype in (torch.float16, torch.bfloat16):
+        np.testing.assert_allclose(GeM()(torch.full((1, 2, 3, 4), 60.0, dtype=dtype)).detach(), 60.0, rtol=1e-5)
+
+
 def test_l2_normalize():
     rows = l2_normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)

@@ -318,3 +318,29 @@ def test_the_table_of_pairs_names_images_ranks_and_groups(tmp_path: Path) -> Non
     found = known.phi_of(known.query[[3, 5]], known.positive[[3, 5]])
     assert (found == known.phi[[3, 5]]).all()
     assert known.phi_of(np.array([0]), np.array([PLACES * VIEWS - 1])) == 0.0
+
+
+def test_the_fc_starts_as_the_ridge_regression_of_the_teacher() -> None:
+    rng = np.random.default_rng(0)
+    branch = Branch(fresh_net(), 24)
+    x = rng.normal(size=(2000, branch.net.descriptor_dim)).astype(np.float32) * 0.05 + 0.04
+    true = rng.normal(size=(24, x.shape[1])).astype(np.float32)
+    y = x @ true.T + 0.5
+    branch.fit_projection(x, y)
+    assert branch.projection is not None
+    with torch.no_grad():
+        found = branch.projection(torch.from_numpy(x)).numpy()
+    unexplained = ((found - y) ** 2).mean() / y.var(axis=0).mean()
+    assert unexplained < 0.03  # the ridge shrinks a little
+    np.testing.assert_allclose(found.mean(axis=0), y.mean(axis=0), atol=1e-4)
+
+
+
+def test_a_fitted_fc_begins_nearer_to_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.steps.LOG_EVERY", 1)
+    monkeypatch.setattr("training.train.LOG_EVERY", 1)
+    first = {}
+    for start in ("fitted", "random"):
+        train(tmp_path / start, dataclasses.replace(RECIPE, projection=start), teacher=teacher(), train_norm=False)
+        first[start] = json.loads((tmp_path / start / "metrics.jsonl").read_text().splitlines()[0])["distillation"]
+    assert first["fitted"] < 0.8 * first["random"]
