@@ -335,7 +335,6 @@ def test_the_fc_starts_as_the_ridge_regression_of_the_teacher() -> None:
     np.testing.assert_allclose(found.mean(axis=0), y.mean(axis=0), atol=1e-4)
 
 
-
 def test_a_fitted_fc_begins_nearer_to_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.steps.LOG_EVERY", 1)
     monkeypatch.setattr("training.train.LOG_EVERY", 1)
