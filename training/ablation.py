@@ -19,6 +19,7 @@ import numpy as np
 from sdk import ContractError
 
 from .checkpoint import replace_when_done
+from .distillation import Teacher
 from .image_store import LabelStore
 from .material import Material
 from .model import DescriptorNet
@@ -33,7 +34,6 @@ from .stages import (
     train_rgb_branch,
     train_seg_branch,
 )
-from .steps import Teacher
 from .train import Trained
 
 __all__ = ["ROWS", "Row", "run_ablation", "scan"]

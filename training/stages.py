@@ -28,12 +28,13 @@ from sdk import EngineError
 
 from .branches import FrameInputs, Inputs, LabelInputs, describe, freeze, make_rgb_branch, make_seg_branch, start_head
 from .checkpoint import load_weights, replace_when_done
+from .distillation import Teacher
 from .material import Material
 from .model import DescriptorNet
 from .pair_table import PairTable, make_pair_table, write_pair_table
 from .processes import Processes
 from .recipe import Recipe
-from .steps import PRECISIONS, Teacher
+from .steps import PRECISIONS
 from .train import Trained, train_branch
 
 __all__ = [

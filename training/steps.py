@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sdk import ContractError, EngineError
+from sdk import EngineError
 
 from .branches import Inputs, trainable_groups
 from .checkpoint import replace_when_done
 from .datasets.training_set import Indices, TrainingSet
-from .losses import distillation_loss, triplet_loss
+from .distillation import Branch, Teacher
+from .losses import triplet_loss
 from .mining import Tuples, mine, queries_in_turn
-from .model import DescriptorNet, l2_normalize, weights_sha256
-from .pair_table import PairTable
+from .model import weights_sha256
 from .processes import Processes
 from .recipe import Recipe, write_recipe
 
-__all__ = ["LOG_EVERY", "PRECISIONS", "Branch", "Run", "Teacher"]
+__all__ = ["LOG_EVERY", "PRECISIONS", "Run"]
 
 LOG_EVERY = 10  # steps
-RIDGE = 0.1  # of the mean variance of a descriptor's values
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Figures of a recipe that every stage depends on. Rates and frozen blocks are given for each branch, and what concerns
 # pairs is in the weights that a teacher brings.
@@ -55,57 +53,11 @@ OF_A_STAGE = {
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """What stage 2 knows of the segmentation branch.
-
-    Attributes:
-        descriptors: float32 (N, D_t), unit descriptors of all images of the training set.
-        pairs: says how much each pair is distilled.
-    """
-
-    descriptors: Floats
-    pairs: PairTable
-
-
-class Branch(nn.Module):
-    """A branch as it is trained: its net, and in stage 2 the FC that only the distillation loss sees.
-
-    The FC is not part of what is exported.
-
-    Args:
-        net: the branch.
-        teacher_dim: D_t, length of the teacher's descriptors; None for stage 1.
-    """
-
-    def __init__(self, net: DescriptorNet, teacher_dim: int | None = None) -> None:
-        super().__init__()
-        self.net = net
-        self.projection = None if teacher_dim is None else nn.Linear(net.descriptor_dim, teacher_dim)
-
-    def fit_projection(self, descriptors: Floats, taught: Floats) -> None:
-        """Start the FC as the ridge regression of the teacher's descriptors on the student's.
-
-        Args:
-            descriptors: float32 (n, D), the student's as it starts, unit rows.
-            taught: float32 (n, D_t), the teacher's of the same images, unit rows.
-        """
-        if self.projection is None:
-            raise ContractError("a branch without a projection found, expected one of stage 2; give teacher_dim")
-        x, y = descriptors.astype(np.float64), taught.astype(np.float64)
-        x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
-        x = x - x_mean
-        gram = x.T @ x / len(x)  # (D, D)
-        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-        weight = np.linalg.solve(gram, x.T @ (y - y_mean) / len(x)).T  # (D_t, D)
-        with torch.no_grad():
-            self.projection.weight.copy_(torch.from_numpy(weight))
-            self.projection.bias.copy_(torch.from_numpy(y_mean - weight @ x_mean))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """float32 (N, C, h, w) to unit descriptors (N, D) and their projections (N, D_t)."""
-        descriptors = l2_normalize(self.net(x).float())
-        return descriptors, None if self.projection is None else self.projection(descriptors)
+def tuple_loss(descriptors: Tensor, tuples: int, margin: float) -> Tensor:
+    """L_VPR of B tuples: float32 (B (2 + J), D), unit rows of the queries, then positives, then negatives."""
+    query, positive = descriptors[:tuples], descriptors[tuples : 2 * tuples]
+    negatives = descriptors[2 * tuples :].reshape(tuples, -1, descriptors.shape[1])  # (B, J, D)
+    return triplet_loss(query, positive, negatives, margin)
 
 
 class Run:
@@ -199,7 +151,7 @@ class Run:
         recipe, device = self.recipe, self.processes.device
         for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
             group["lr"] = scale * self._peak * self._schedule(self.step)
-        tuples, negatives = rows.negatives.shape
+        tuples = len(rows.query)
         asked = self.data.queries[rows.query]
         images = np.concatenate([asked, rows.positive, rows.negatives.ravel()])
         generator = torch.Generator().manual_seed(
@@ -208,27 +160,17 @@ class Run:
         x = inputs.batch(images, generator).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, PRECISIONS[recipe.precision], enabled=recipe.precision != "float32"):
             descriptors, projected = branch(x)  # (B (2 + J), D), (B (2 + J), D_t)
-        query, positive = descriptors[:tuples], descriptors[tuples : 2 * tuples]
-        others = descriptors[2 * tuples :].reshape(tuples, negatives, -1)  # (B, J, D)
-        triplet = triplet_loss(query, positive, others, recipe.margin)
+        triplet = tuple_loss(descriptors, tuples, recipe.margin)
         loss, record = triplet, {"triplet": triplet.item()}
         if teacher is not None and projected is not None:
-            phi = torch.from_numpy(teacher.pairs.phi_of(rows.query, rows.positive)).to(device)  # (B,)
-            distillation = distillation_loss(
-                projected[:tuples].float(),
-                projected[tuples : 2 * tuples].float() if recipe.distil_positive else None,
-                torch.from_numpy(teacher.descriptors[asked]).to(device),
-                torch.from_numpy(teacher.descriptors[rows.positive]).to(device),
-                phi,
-            )
+            distillation = teacher.loss(projected, rows, asked, distil_positive=recipe.distil_positive)
             loss = triplet + recipe.distil * distillation
-            record |= {"distillation": distillation.item(), "phi": phi.mean().item()}
+            record["distillation"] = distillation.item()
             if (self.step + 1) % LOG_EVERY == 0:
                 # How hard each loss pulls at the descriptors: what lambda has to balance.
                 for name, part in (("triplet", triplet), ("distillation", distillation)):
-                    if part.requires_grad:
-                        (pull,) = torch.autograd.grad(part, descriptors, retain_graph=True)
-                        record[f"gradient/{name}"] = pull.norm().item()
+                    (pull,) = torch.autograd.grad(part, descriptors, retain_graph=True)
+                    record[f"gradient/{name}"] = pull.norm().item()
         if not math.isfinite(loss.item()):
             raise EngineError(
                 f"the loss of step {self.step} is {loss.item()}, expected a finite number; lower lr, or use another "

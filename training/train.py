@@ -25,12 +25,13 @@ from sdk import ContractError, EngineError
 from .branches import Inputs, describe
 from .checkpoint import replace_when_done
 from .datasets.training_set import Indices, TrainingSet
+from .distillation import Branch, Teacher
 from .metrics import MetricsLog
 from .model import DescriptorNet
 from .processes import Processes
 from .ranking import first_right_ranks, recall_percent
 from .recipe import Recipe
-from .steps import LOG_EVERY, PRECISIONS, Branch, Run, Teacher
+from .steps import LOG_EVERY, PRECISIONS, Run
 
 __all__ = ["Trained", "recall_on", "train_branch"]
 

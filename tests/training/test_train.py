@@ -19,11 +19,12 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install s
 from sdk import EngineError  # noqa: E402
 from training.branches import freeze, make_seg_branch, trainable_groups  # noqa: E402
 from training.datasets.training_set import set_from_places  # noqa: E402
+from training.distillation import Branch, Teacher  # noqa: E402
+from training.mining import Tuples  # noqa: E402
 from training.model import DescriptorNet, l2_normalize  # noqa: E402
 from training.pair_table import make_pair_table, write_pair_table  # noqa: E402
 from training.processes import Processes, joined_processes  # noqa: E402
 from training.recipe import Recipe, read_recipe, write_recipe  # noqa: E402
-from training.steps import Branch, Teacher  # noqa: E402
 from training.train import train_branch  # noqa: E402
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -176,6 +177,22 @@ def test_pairs_of_weight_zero_train_as_if_there_were_no_teacher(tmp_path: Path) 
     same = [torch.equal(value, d4[name]) for name, value in alone.items()]
     assert all(same)
     assert not all(torch.equal(value, taught[name]) for name, value in alone.items())
+
+
+def test_no_distillation_reaches_negatives_nor_pairs_that_the_teacher_gets_wrong() -> None:
+    """By autograd: which rows of a batch the distillation loss pulls at."""
+    known = teacher()
+    rows = Tuples(np.array([0, 5, 9]), np.array([1, 4, 11]), np.array([[20, 21], [22, 23], [24, 25]]))
+    phi = known.pairs.phi.copy()
+    phi[(known.pairs.query == 5) & (known.pairs.positive == 4)] = 0.0
+    known = Teacher(known.descriptors, dataclasses.replace(known.pairs, phi=phi))
+    projected = torch.randn((3 * 4, 24), requires_grad=True)
+    known.loss(projected, rows, DATA.queries[rows.query], distil_positive=True).backward()
+    pulled = projected.grad.abs().sum(1) > 0
+    assert pulled.tolist() == [True, False, True] * 2 + [False] * 6
+    projected.grad = None
+    known.loss(projected, rows, DATA.queries[rows.query], distil_positive=False).backward()
+    assert (projected.grad.abs().sum(1) > 0).tolist() == [True, False, True] + [False] * 9
 
 
 def test_the_teacher_and_the_fc_are_not_in_the_student(tmp_path: Path) -> None:
