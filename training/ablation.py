@@ -21,7 +21,7 @@ from sdk import ContractError
 from .checkpoint import replace_when_done
 from .distillation import Teacher
 from .image_store import LabelStore
-from .material import Material
+from .material import Material, digest_of
 from .model import DescriptorNet
 from .ranking import first_right_ranks, recall_percent
 from .recipe import Recipe, write_recipe
@@ -36,7 +36,7 @@ from .stages import (
 )
 from .train import Trained
 
-__all__ = ["ROWS", "Row", "run_ablation", "scan"]
+__all__ = ["ROWS", "Row", "count_runs", "rows_of", "run_ablation", "scan"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,32 @@ ROWS = (
     Row("shuffled", "ours, teacher of shuffled labels", "a1", "log_rank", shuffled=True),
 )
 BY_NAME = {row.name: row for row in ROWS}
+# What a run without distillation does not depend on.
+OF_PAIRS = {
+    *("rank_threshold", "weight_form", "weight_tau", "most_rank", "pairs", "confidence_weight"),
+    *("distil", "distil_positive", "projection", "projection_lr_factor"),
+}
+
+
+def rows_of(text: str) -> list[str]:
+    """Names of rows: "all", or some with commas between them.
+
+    "all" leaves out "confidence", whose label maps need one each.
+
+    Raises:
+        ContractError: there is no such row.
+    """
+    names = [row.name for row in ROWS if not row.confidence] if text == "all" else text.split(",")
+    if unknown := [name for name in names if name not in BY_NAME]:
+        raise ContractError(f"row {unknown[0]!r} found, expected some of {', '.join(BY_NAME)}; correct --rows")
+    return names
+
+
+def count_runs(names: Sequence[str], seeds: int) -> int:
+    """How many branches are trained for these rows, with those of stage 1."""
+    shared = {"rgb"} | ({"seg"} if set(names) - {"none", "shuffled"} else set())
+    shared |= {"seg-shuffled"} if "shuffled" in names else set()
+    return seeds * len(shared | (set(names) - {"none", "seg"}))
 
 
 def run_ablation(
@@ -97,18 +123,16 @@ def run_ablation(
         test: the held-out set that rows are compared on.
         recipe: of all rows; a row changes its pairs, weights and seed.
         folder: for `rows/` and a folder of each seed.
-        rows: names in `ROWS`.
+        rows: names in `ROWS`, see `rows_of`.
         seeds: >= 0.
 
     Raises:
-        ContractError: there is no such row.
+        ContractError: `folder` holds a row of another recipe or test set.
     """
-    if unknown := [name for name in rows if name not in BY_NAME]:
-        raise ContractError(f"row {unknown[0]!r} found, expected some of {', '.join(BY_NAME)}")
     for seed in seeds:
         one = _Seed(workshop, test, dataclasses.replace(recipe, seed=seed), folder)
         for name in rows:
-            if not one.is_done(name):
+            if not one.is_done(BY_NAME[name]):
                 one.run(BY_NAME[name])
 
 
@@ -138,7 +162,8 @@ def scan(
         found[value] = train_rgb_branch(workshop, tried, at, teacher)[1].metrics
     best = max(values, key=lambda value: found[value]["R@5"])
     record = {"figure": name, "validation": {f"{value:g}": found[value] for value in values}, "chosen": best}
-    _write_json(folder / f"{name}.json", record)
+    if workshop.processes.is_first:
+        _write_json(folder / f"{name}.json", record)
     return best
 
 
@@ -149,8 +174,29 @@ class _Seed:
         self._workshop, self._test, self._recipe, self._folder = workshop, test, recipe, folder
         self._own = folder / f"seed-{recipe.seed}"
 
-    def is_done(self, name: str) -> bool:
-        return self._row_file(name).exists()
+    def is_done(self, row: Row) -> bool:
+        """Whether the run is there; one of another recipe or test set is an error, or tables would mix them."""
+        path = self._row_file(row.name)
+        if not path.exists():
+            return False
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            same = (found["test_set"], found["recipe"]) == (digest_of(self._test), self._matters(row))
+        except (OSError, ValueError, KeyError):
+            raise ContractError(f"{path}: cannot be read, expected a finished run; remove it") from None
+        if not same:
+            raise ContractError(
+                f"{path} is of another recipe or test set, expected the same for all rows of a table; give another "
+                "folder, or remove it"
+            )
+        return True
+
+    def _matters(self, row: Row) -> dict[str, Any]:
+        """The recipe of a row, without what concerns pairs where none are distilled."""
+        recipe = write_recipe(row.change(self._recipe))
+        if row.pairs != "none":
+            return recipe
+        return {name: value for name, value in recipe.items() if name not in OF_PAIRS}
 
     def run(self, row: Row) -> None:
         processes = self._workshop.processes
@@ -174,7 +220,8 @@ class _Seed:
         record = {
             "row": row.name,
             "seed": self._recipe.seed,
-            "recipe": write_recipe(row.change(self._recipe)),
+            "recipe": self._matters(row),
+            "test_set": digest_of(self._test),
             "passes": trained.passes,
             "seconds": round(trained.seconds, 1),
             "step": trained.step,
@@ -192,8 +239,7 @@ class _Seed:
         rgb, _ = self._rgb()
         seg, _ = self._seg(shuffled=shuffled)
         workshop = self._shuffled() if shuffled else self._workshop
-        where = self._own / ("shuffled" if shuffled else "pairs")
-        where.mkdir(parents=True, exist_ok=True)
+        where = self._own / ("pairs-shuffled" if shuffled else "pairs")
         return compare_branches(workshop, recipe, where, seg, rgb)
 
     def _rgb(self) -> tuple[DescriptorNet, Trained]:
@@ -214,8 +260,12 @@ class _Seed:
         return dataclasses.replace(self._workshop, training=training, validation=validation)
 
     def _deal(self, labels: LabelStore) -> LabelStore:
+        # Along one cycle through all images, so that none keeps its own.
         rng = np.random.default_rng([self._recipe.seed, 0x5DEA])
-        return labels.dealt(rng.permutation(len(labels.maps)))
+        cycle = rng.permutation(len(labels.maps))
+        given = np.empty(len(cycle), np.int64)
+        given[cycle] = np.roll(cycle, 1)
+        return labels.dealt(given)
 
     def _row_file(self, name: str) -> Path:
         return self._folder / "rows" / f"{name}-{self._recipe.seed}.json"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sdk import ContractError
+from sdk import ContractError, EngineError
 
 from .augmentation import augment
 from .datasets.training_set import TrainingSet
@@ -26,10 +26,12 @@ __all__ = [
     "LabelInputs",
     "describe",
     "freeze",
+    "hold_frozen",
     "make_rgb_branch",
     "make_seg_branch",
     "start_head",
     "trainable_groups",
+    "trunk_stages",
 ]
 
 Indices = npt.NDArray[np.int64]
@@ -111,8 +113,12 @@ def start_head(net: DescriptorNet, data: TrainingSet, inputs: Inputs, seed: int,
     chosen = rng.permutation(len(data.queries))[: images // 2]
     positives = np.array([rng.choice(data.positives[i]) for i in chosen], np.int64)
     number = np.full(len(data.images), -1, np.int64)
-    number[positives] = positives
-    number[data.queries[chosen]] = positives
+    for query, positive in zip(data.queries[chosen], positives, strict=True):
+        # An image may ask and be asked for: it keeps its first place, so that places stay together.
+        if number[positive] < 0:
+            number[positive] = number[query] if number[query] >= 0 else positive
+        if number[query] < 0:
+            number[query] = number[positive]
     wanted = np.unique(np.concatenate([data.queries[chosen], positives]))
 
     def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -167,6 +173,13 @@ def freeze(net: DescriptorNet, blocks: int) -> None:
             parameter.requires_grad_(False)
 
 
+def hold_frozen(net: DescriptorNet) -> None:
+    """Keep the batch-norm statistics of frozen stages too, whatever the mode of the rest."""
+    for stage in trunk_stages(net):
+        if not any(parameter.requires_grad for parameter in stage.parameters()):
+            stage.eval()
+
+
 def trunk_stages(net: DescriptorNet) -> list[nn.Module]:
     """The stem (as one), then the blocks."""
     children = dict(net.backbone.named_children())
@@ -178,7 +191,7 @@ def trunk_stages(net: DescriptorNet) -> list[nn.Module]:
 
 
 def describe(
-    net: nn.Module,
+    net: DescriptorNet,
     inputs: Inputs,
     indices: Indices,
     *,
@@ -196,20 +209,33 @@ def describe(
 
     Returns:
         float32 (n, D), unit rows.
+
+    Raises:
+        EngineError: a descriptor is not finite.
     """
     was_training = net.training
     net.eval()
     rows: list[npt.NDArray[np.float32]] = []
-    with torch.inference_mode():
-        for first in range(0, len(indices), BATCH):
-            x = inputs.batch(indices[first : first + BATCH], None).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(x.device.type, precision, enabled=precision != torch.float32):
-                raw = net(x)
-            rows.append(l2_normalize(raw.float()).cpu().numpy())
-            if progress is not None:
-                progress(min(first + BATCH, len(indices)), len(indices))
-    net.train(was_training)
-    return np.concatenate(rows)
+    try:
+        with torch.inference_mode():
+            for first in range(0, len(indices), BATCH):
+                x = inputs.batch(indices[first : first + BATCH], None).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(x.device.type, precision, enabled=precision != torch.float32):
+                    raw = net(x)
+                rows.append(l2_normalize(raw.float()).cpu().numpy())
+                if progress is not None:
+                    progress(min(first + BATCH, len(indices)), len(indices))
+    finally:
+        net.train(was_training)
+    if not rows:
+        return np.zeros((0, net.descriptor_dim), np.float32)
+    found = np.concatenate(rows)
+    if not np.isfinite(found).all():
+        # A row of NaN is more similar to nothing, and would so be counted as found.
+        raise EngineError(
+            "a branch gives descriptors that are not finite, expected numbers; lower lr, or use another precision"
+        )
+    return found
 
 
 def trainable_groups(module: nn.Module, lr: float, weight_decay: float, fresh_factor: float) -> list[dict[str, Any]]:

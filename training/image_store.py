@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sdk import FrameError, MapError, ModelContract, prepare, read_image
+from sdk import EngineError, FrameError, MapError, ModelContract, prepare, read_image
 
 from .checkpoint import replace_when_done
 from .label_png import read_label_map
@@ -102,7 +104,19 @@ class LabelStore:
         self._cached: Bytes | None = None
         if cache is not None:
             shape = (len(maps), height, width)
-            self._cached = _cached_array(cache, f"labels-{label_set}", maps, shape, self._read, progress)
+            self._cached = _cached_array(
+                cache,
+                f"labels-{label_set}-{zlib.crc32(bytes(self._label_set.clusters)):08x}",
+                maps,
+                shape,
+                self._read,
+                progress,
+            )
+
+    @property
+    def given_maps(self) -> list[Path]:
+        """The map of each image."""
+        return list(self.maps) if self._given is None else [self.maps[i] for i in self._given]
 
     def read(self, indices: npt.NDArray[np.int64]) -> Bytes:
         """uint8 (n, height, width): cluster 0 to 5, 255 for void."""
@@ -139,17 +153,30 @@ def _cached_array(
         raise MapError(f"{error.filename}: {error.strerror}, expected an image or a label map; add it") from None
     known = hashlib.sha256(repr((what, shape)).encode())
     for path, stat in zip(files, stats, strict=True):
-        known.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        known.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
     cached = folder / f"{what}-{known.hexdigest()[:16]}.npy"
     if not cached.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with replace_when_done(cached) as temporary:
             array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+            _reserve(temporary, cached, array.nbytes)
             _fill(array, files, read, progress, "images" if what == "frames" else "label maps")
             array.flush()
             del array
     loaded: Bytes = np.load(cached, mmap_mode="r")
     return loaded
+
+
+def _reserve(temporary: Path, cached: Path, nbytes: int) -> None:
+    """Take the room now: a mapped file that finds none later ends the process, without an error to catch."""
+    try:
+        with temporary.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
+    except OSError as error:
+        raise EngineError(
+            f"cannot write {cached}: {error.strerror}, expected room for {nbytes / 1e9:.1f} GB of images at the "
+            "network's size; name another folder with --cache, or --cache - to decode images each time"
+        ) from None
 
 
 def _fill(

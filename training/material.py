@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from sdk import MapError
 
 from .datasets import LAYOUTS, TrainingSet, find_label_maps, join_sets, open_training_set, parse_data
 from .image_store import FrameStore, LabelStore
+from .processes import Processes
 from .segmentation import confidence_of
 
-__all__ = ["Material", "open_material"]
+__all__ = ["Material", "digest_of", "has_own_split", "open_material"]
 
 LABELS_FILE = "labels.json"  # beside label maps: says whose ids they hold
 CONFIDENCE = ".confidence.png"
@@ -64,6 +66,7 @@ def open_material(
     with_confidence: bool = False,
     cache: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    processes: Processes | None = None,
 ) -> Material:
     """Read data sets and join them.
 
@@ -76,21 +79,39 @@ def open_material(
         with_confidence: also read the confidence of each label map.
         cache: folder for prepared images; None decodes them each time.
         progress: told (what, done, total).
+        processes: those that open the same set; the first one fills the cache and the others wait.
 
     Raises:
         MapError: a set cannot be read, label maps are missing, or sets have label maps of different label sets.
     """
+    if processes is not None and not processes.is_first:
+        processes.wait()
     opened = [open_training_set(one, split) for one in sets]
     data = opened[0] if len(opened) == 1 else join_sets(opened)
     frames = FrameStore(data.images, height, width, cache=cache, progress=progress)
     folders = [*labels] or [folder for folder in map(_own_labels, sets) if folder is not None]
-    if not folders:
-        return Material(data, frames)
-    if len(folders) != len(sets):
+    if folders and len(folders) != len(sets):
         raise MapError(
             f"{len(sets)} data sets and {len(folders)} folders of label maps found, expected one each; "
             "name them in the same order"
         )
+    store, confidence = None, None
+    if folders:
+        store, confidence = _open_labels(opened, folders, height, width, with_confidence, cache, progress)
+    if processes is not None and processes.is_first:
+        processes.wait()
+    return Material(data, frames, store, confidence)
+
+
+def _open_labels(
+    opened: Sequence[TrainingSet],
+    folders: Sequence[Path],
+    height: int,
+    width: int,
+    with_confidence: bool,
+    cache: Path | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[LabelStore, Floats | None]:
     maps = [path for one, folder in zip(opened, folders, strict=True) for path in find_label_maps(one, None, folder)]
     kinds = {_label_set_of(folder) for folder in folders}
     if len(kinds) > 1:
@@ -105,7 +126,29 @@ def open_material(
             confidence[i] = confidence_of(path.with_suffix(CONFIDENCE))
             if progress is not None:
                 progress("confidences", i + 1, len(maps))
-    return Material(data, frames, store, confidence)
+    return store, confidence
+
+
+def digest_of(material: Material, *, labels: bool = False) -> str:
+    """A sha256 of what a set asks and knows, and which files it is made of: hex digits.
+
+    Of images the folders far above do not count, so that a set may move; nor do pixels.
+
+    Args:
+        material: the set.
+        labels: whether label maps count too.
+    """
+    data = material.data
+    known = hashlib.sha256()
+    names = ["/".join(path.parts[-3:]) for path in data.images]
+    if labels:
+        names += [str(path) for path in material.label_store().given_maps]
+    for name in names:
+        known.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    counts = [np.array([len(rows) for rows in lists], np.int64) for lists in (data.positives, data.near)]
+    for column in (data.queries, data.database, data.region, *counts, *data.positives, *data.near):
+        known.update(np.ascontiguousarray(column).data)
+    return known.hexdigest()
 
 
 def has_own_split(data: str) -> bool:

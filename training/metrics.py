@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from sdk import EngineError
+
+from .checkpoint import replace_when_done
 
 __all__ = ["MetricsLog"]
 
@@ -33,9 +36,11 @@ class MetricsLog:
             return
         path = folder / "metrics.jsonl"
         try:
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step] if path.exists() else []
-            self._file = path.open("w", encoding="utf-8")
-            self._file.writelines(f"{line}\n" for line in kept)
+            if path.exists():
+                kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+                with replace_when_done(path) as temporary:
+                    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise EngineError(f"cannot write {path}: {error.strerror}; choose another folder") from None
         if tensorboard:
@@ -51,7 +56,9 @@ class MetricsLog:
     def write(self, step: int, figures: dict[str, float]) -> None:
         """One line: the step and its figures."""
         if self._file is not None:
-            self._file.write(json.dumps({"step": step, **figures}) + "\n")
+            # JSON has no NaN.
+            finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
             self._file.flush()
         if self._events is not None:
             for name, value in figures.items():

@@ -9,11 +9,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import distributed
+from torch import distributed, nn
+
+from sdk import EngineError
 
 __all__ = ["Processes", "joined_processes"]
 
@@ -59,6 +62,12 @@ class Processes:
         rows: npt.NDArray[np.float32] = torch.stack(parts, dim=1).reshape(-1, part.shape[1])[:total].cpu().numpy()
         return rows
 
+    def agree(self, net: nn.Module) -> None:
+        """Give every process the first one's batch-norm statistics: each follows its own part of the batches."""
+        if self.count > 1:
+            for buffer in net.buffers():
+                distributed.broadcast(buffer, 0)
+
     def wait(self) -> None:
         """Until all have come here."""
         if self.count > 1:
@@ -71,8 +80,13 @@ def joined_processes(device: str | None = None) -> Iterator[Processes]:
 
     Args:
         device: "cpu" or "cuda"; a GPU unless given, if there is one.
+
+    Raises:
+        EngineError: there is no such device.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise EngineError(f"device {kind!r} was asked for, expected cpu, or cuda where torch sees a GPU; name another")
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     here = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
@@ -80,11 +94,12 @@ def joined_processes(device: str | None = None) -> Iterator[Processes]:
         torch.cuda.set_device(here)
         torch.backends.cudnn.benchmark = False  # it picks by timing, and so differently each time
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32; `precision` is how to have less
     if count == 1:
         yield Processes(0, 1, here)
         return
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
-    try:
-        yield Processes(rank, count, here)
-    finally:
-        distributed.destroy_process_group()
+    # The first process may prepare images for hours while the others wait.
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(hours=24))
+    yield Processes(rank, count, here)
+    # Not after an error: the others may be inside of a collective, and torchrun ends them.
+    distributed.destroy_process_group()

@@ -38,7 +38,7 @@ def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.int
         column = np.full(len(data.images), -1, np.int64)
         column[answers] = np.arange(len(answers))
         for row, i in zip(similarity, which, strict=True):
-            true = row[column[data.positives[i]]]
+            true = row[column[data.positives[i]]].copy()
             row[column[data.near[i]]] = -np.inf
             if column[data.queries[i]] >= 0:
                 row[column[data.queries[i]]] = -np.inf

@@ -147,8 +147,10 @@ class Recipe:
             **dict.fromkeys(("augmentation", "weight_decay", "distil", "warmup", "final_lr", "crop", "margin"), 0.0),
         }
         for name, low in lowest.items():
-            if not getattr(self, name) >= low:
+            if not low <= getattr(self, name) < float("inf"):
                 raise ContractError(f"recipe: {name} is {getattr(self, name)!r}, expected {low} or more; correct it")
+        if self.seed >= 2**23:
+            raise ContractError(f"recipe: seed is {self.seed}, expected less than {2**23}; correct it")
         for name in ("lr", "seg_lr", "clip_norm", "projection_lr_factor", "weight_tau"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ContractError(f"recipe: {name} is {getattr(self, name)!r}, expected more than 0; correct it")
@@ -156,9 +158,11 @@ class Recipe:
             raise ContractError(
                 f"recipe: crop is {self.crop} and warmup {self.warmup}, expected below 0.5 and below 1; correct them"
             )
-        if len(self.class_weights) != 6 or min(self.class_weights) < 0.0:
+        numbers = [w for w in self.class_weights if type(w) in (int, float) and 0.0 <= w < float("inf")]
+        if len(self.class_weights) != 6 or len(numbers) != 6 or max(numbers) == 0.0:
             raise ContractError(
-                f"recipe: class weights {self.class_weights} found, expected 6 of 0 or more; correct them"
+                f"recipe: class weights {self.class_weights} found, expected 6 finite numbers of 0 or more, not all "
+                "0; correct them"
             )
         if self.weight_form != "flat" and self.pairs not in ("none", "d1", "d2", "d3", "a1"):
             raise ContractError(

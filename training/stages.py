@@ -1,41 +1,43 @@
 """From a data set to a student: the two stages of StructVPR, and what lies between them.
 
     stage 1    the RGB branch and the segmentation branch, each with the triplet loss
-    between    both branches rank every pair; pairs are grouped and weighted (`pairs.csv`)
+    between    both branches rank every pair; pairs are grouped and weighted (`pairs-a1-log_rank.csv`)
     stage 2    a fresh RGB branch, with the triplet loss and what the segmentation branch teaches
 
-The files of a run, in its folder: rgb/, seg/ and student/ (each as `train_branch` writes it), teacher.npy, student.npy
-and pairs.csv, and head.pt, where a fitted head starts.
+The files of a run, in its folder: rgb/, seg/ and student/ (each as `train_branch` writes it), teacher.npz, student.npz
+and the pairs, and head.pt, where a fitted head starts.
 A part that is whole is not made again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import tempfile
+import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sdk import EngineError
+from sdk import ContractError
 
 from .branches import FrameInputs, Inputs, LabelInputs, describe, freeze, make_rgb_branch, make_seg_branch, start_head
-from .checkpoint import load_weights, replace_when_done
+from .checkpoint import replace_when_done
 from .distillation import Teacher
-from .material import Material
-from .model import DescriptorNet
+from .material import Material, digest_of
+from .model import DescriptorNet, weights_sha256
 from .pair_table import PairTable, make_pair_table, write_pair_table
 from .processes import Processes
 from .recipe import Recipe
 from .steps import PRECISIONS
-from .train import Trained, train_branch
+from .train import Trained, recall_on, train_branch
 
 __all__ = [
     "Workshop",
@@ -51,6 +53,7 @@ __all__ = [
 
 Floats = npt.NDArray[np.float32]
 TRIAL_STEPS = 30
+VALIDATIONS = 10  # of a run, unless the recipe says otherwise
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Workshop:
     progress: Callable[[str, int, int], None] | None = None
     tensorboard: bool = False
 
+    def digest(self, *, labels: bool) -> str:
+        """Of both sets, see `digest_of`."""
+        return " ".join(digest_of(material, labels=labels) for material in (self.training, self.validation))
+
 
 def train_rgb_branch(
     workshop: Workshop, recipe: Recipe, folder: Path, teacher: Teacher | None = None
@@ -86,44 +93,73 @@ def train_rgb_branch(
     freeze(net, recipe.frozen_blocks)
     inputs = rgb_inputs(workshop.training, net, recipe, workshop.processes)
     asked = rgb_inputs(workshop.validation, net, recipe, workshop.processes)
-    return _train(workshop, recipe, folder, net, inputs, asked, recipe.lr, recipe.train_norm, teacher)
+    return _train(
+        workshop,
+        recipe,
+        folder,
+        net,
+        inputs,
+        asked,
+        recipe.lr,
+        recipe.train_norm,
+        teacher,
+        workshop.digest(labels=False),
+    )
 
 
 def start_rgb_branch(workshop: Workshop, recipe: Recipe, head_file: Path) -> DescriptorNet:
     """The RGB branch before its first step; the start of a fitted head is kept in a file, as both stages share it."""
     processes = workshop.processes
+    torch.manual_seed(recipe.seed)  # a head's projections are drawn before they are fitted
     net = make_rgb_branch(recipe.backbone, workshop.weights, recipe.head).to(processes.device)
     if net.head is None:
         return net
-    if processes.is_first and not head_file.exists():
+    of = f"{weights_sha256(net)} {digest_of(workshop.training)} {recipe.height} {recipe.width} {recipe.seed}"
+    if processes.is_first and not _holds(head_file, of):
         start_head(net, workshop.training.data, rgb_inputs(workshop.training, net, recipe, processes), recipe.seed)
         head_file.parent.mkdir(parents=True, exist_ok=True)
         with replace_when_done(head_file) as temporary, temporary.open("wb") as file:
-            torch.save(net.head.state_dict(), file)
+            torch.save({"of": of, "head": net.head.state_dict()}, file)
     processes.wait()
-    net.head.load_state_dict(load_weights(head_file))
+    net.head.load_state_dict(torch.load(head_file, map_location=processes.device, weights_only=True)["head"])
     return net
+
+
+def _holds(head_file: Path, of: str) -> bool:
+    """Whether a file is whole and of this network, set and seed."""
+    try:
+        return bool(torch.load(head_file, map_location="cpu", weights_only=True)["of"] == of)
+    except Exception:  # missing, or the many kinds of a file that is not whole: it is made anew
+        return False
 
 
 def train_seg_branch(workshop: Workshop, recipe: Recipe, folder: Path) -> tuple[DescriptorNet, Trained]:
     """The segmentation branch: stage 1. Returns as `train_rgb_branch`."""
     net = make_seg_branch(recipe.backbone, workshop.weights, recipe.class_weights)
     freeze(net, recipe.seg_frozen_blocks)
+    seen = f"{workshop.digest(labels=True)} {recipe.class_weights}"
     inputs = seg_inputs(workshop.training, recipe, workshop.processes)
     asked = seg_inputs(workshop.validation, recipe, workshop.processes)
-    return _train(workshop, recipe, folder, net, inputs, asked, recipe.seg_lr, recipe.seg_train_norm, None)
+    return _train(workshop, recipe, folder, net, inputs, asked, recipe.seg_lr, recipe.seg_train_norm, None, seen)
 
 
 def compare_branches(
     workshop: Workshop, recipe: Recipe, folder: Path, seg: DescriptorNet, rgb: DescriptorNet
 ) -> Teacher:
-    """Rank every pair of the training set under both branches of stage 1; write teacher.npy and pairs.csv."""
+    """Rank every pair of the training set under both branches of stage 1.
+
+    Writes teacher.npz, student.npz and pairs-SELECTION-WEIGHTS.csv into `folder`.
+    """
     material, processes = workshop.training, workshop.processes
-    taught = _kept_descriptors(workshop, recipe, folder / "teacher.npy", seg, seg_inputs(material, recipe, processes))
-    own = _kept_descriptors(workshop, recipe, folder / "student.npy", rgb, rgb_inputs(material, rgb, recipe, processes))
+    taught = _kept_descriptors(
+        workshop, recipe, folder / "teacher.npz", seg, seg_inputs(material, recipe, processes), labels=True
+    )
+    own = _kept_descriptors(
+        workshop, recipe, folder / "student.npz", rgb, rgb_inputs(material, rgb, recipe, processes), labels=False
+    )
     table = make_pair_table(material.data, taught, own, recipe, material.confidence)
     if processes.is_first:
-        write_pair_table(folder / "pairs.csv", table, material.data)
+        write_pair_table(folder / f"pairs-{recipe.pairs}-{recipe.weight_form}.csv", table, material.data)
     return Teacher(taught, table)
 
 
@@ -157,18 +193,40 @@ def fit_to_minutes(workshop: Workshop, recipe: Recipe, folder: Path, minutes: fl
         folder: of the runs.
         minutes: for all runs.
         runs: of the same number of passes each.
+
+    Raises:
+        ContractError: `folder` was begun with other minutes, or its file is damaged.
     """
-    kept = folder / "passes.json"
-    if not kept.exists():
-        trial = dataclasses.replace(recipe, passes=TRIAL_STEPS * recipe.tuples * recipe.tuple_images, validate_every=0)
+    kept, asked = folder / "passes.json", {"minutes": minutes, "runs": runs}
+    if workshop.processes.is_first and not kept.exists():
+        trial = dataclasses.replace(
+            recipe, passes=TRIAL_STEPS * recipe.tuples * recipe.tuple_images, validate_every=TRIAL_STEPS
+        )
+        alone = dataclasses.replace(workshop, processes=Processes(0, 1, workshop.processes.device))
         with tempfile.TemporaryDirectory() as scratch:
-            _, trained = train_rgb_branch(workshop, trial, Path(scratch))
-        # Validation and mining, of which a long run has a smaller share than the trial, are in the time.
-        passes = int(trained.passes / trained.seconds * 60.0 * minutes / runs)
+            net, trained = train_rgb_branch(alone, trial, Path(scratch) / "rgb")
+        started = time.monotonic()
+        recall_on(
+            net,
+            workshop.validation.data,
+            rgb_inputs(workshop.validation, net, recipe, alone.processes),
+            recipe,
+            alone.processes,
+        )
+        validation_s = time.monotonic() - started
+        pass_s = max(trained.seconds - validation_s, 1e-3) / trained.passes / workshop.processes.count
+        passes = int((60.0 * minutes / runs - VALIDATIONS * validation_s) / pass_s)
         folder.mkdir(parents=True, exist_ok=True)
         with replace_when_done(kept) as temporary:
-            temporary.write_text(json.dumps({"passes": max(passes, trial.passes)}), encoding="utf-8")
-    passes = json.loads(kept.read_text(encoding="utf-8"))["passes"]
+            temporary.write_text(json.dumps(asked | {"passes": max(passes, trial.passes)}), encoding="utf-8")
+    workshop.processes.wait()
+    try:
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        passes, before = int(found.pop("passes")), found
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ContractError(f"{kept}: cannot be read, expected the passes of this folder's runs; remove it") from None
+    if before != asked:
+        raise ContractError(f"{kept}: is of {before}, {asked} was asked for; give another folder, or remove it")
     return dataclasses.replace(recipe, passes=passes)
 
 
@@ -192,6 +250,7 @@ def _train(
     lr: float,
     train_norm: bool,
     teacher: Teacher | None,
+    extra: str,
 ) -> tuple[DescriptorNet, Trained]:
     trained = train_branch(
         net,
@@ -207,6 +266,7 @@ def _train(
         teacher=teacher,
         progress=workshop.progress,
         tensorboard=workshop.tensorboard,
+        identity_of_data=extra,
     )
     return net.eval(), trained
 
@@ -222,22 +282,26 @@ def describe_material(
             workshop.progress(f"describing {what}", done, of)
 
     images = processes.share(np.arange(total))
+    processes.agree(net)
     part = describe(net, inputs, images, precision=PRECISIONS[recipe.describe_precision], progress=tell)
     return processes.gather(part, total)
 
 
-def _kept_descriptors(workshop: Workshop, recipe: Recipe, path: Path, net: DescriptorNet, inputs: Inputs) -> Floats:
-    """Descriptors of the whole training set, from `path` if they were made before."""
-    material = workshop.training
+def _kept_descriptors(
+    workshop: Workshop, recipe: Recipe, path: Path, net: DescriptorNet, inputs: Inputs, *, labels: bool
+) -> Floats:
+    """Descriptors of the whole training set, from `path` if they are of this network and this set."""
+    material, processes = workshop.training, workshop.processes
+    of = f"{weights_sha256(net)} {digest_of(material, labels=labels)} {recipe.describe_precision}"
     if path.exists():
-        found: Any = np.load(path)
-        expected = (len(material.data.images), net.descriptor_dim)
-        if found.shape != expected:
-            raise EngineError(f"{path} holds descriptors {found.shape}, expected {expected}; remove it to begin anew")
-        return np.asarray(found, np.float32)
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as kept:
+            if str(kept["of"]) == of:
+                return np.asarray(kept["descriptors"], np.float32)
     descriptors = describe_material(workshop, material, recipe, net, inputs, path.stem)
-    if workshop.processes.is_first:
+    processes.wait()  # until every process has looked at the old file
+    if processes.is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replace_when_done(path) as temporary, temporary.open("wb") as file:
-            np.save(file, descriptors)
-    workshop.processes.wait()
+            np.savez(file, of=np.array(of), descriptors=descriptors)
+    processes.wait()
     return descriptors

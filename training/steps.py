@@ -34,21 +34,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 # Figures of a recipe that every stage depends on. Rates and frozen blocks are given for each branch, and what concerns
 # pairs is in the weights that a teacher brings.
 OF_A_STAGE = {
-    *(
-        "height",
-        "width",
-        "passes",
-        "tuples",
-        "negatives",
-        "margin",
-        "positive",
-        "cache_queries",
-        "cache_pool",
-        "warmup",
-    ),
-    *("weight_decay", "final_lr", "clip_norm", "precision", "describe_precision", "augmentation", "crop", "patience"),
-    *("class_weights", "validate_every", "seed"),
-}
+    "height", "width", "passes", "tuples", "negatives", "margin", "positive", "cache_queries", "cache_pool",
+    "warmup", "weight_decay", "final_lr", "clip_norm", "precision", "describe_precision", "augmentation", "crop",
+    "patience", "validate_every", "seed",
+}  # fmt: skip
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,7 +59,7 @@ class Run:
 
     Args:
         branch: on its device; parameters that do not train have no gradient.
-        data, recipe, folder, processes, lr, train_norm, teacher: as for `train_branch`.
+        data, recipe, folder, processes, lr, train_norm, teacher, identity_of_data: as for `train_branch`.
     """
 
     def __init__(
@@ -83,6 +72,7 @@ class Run:
         lr: float,
         train_norm: bool,
         teacher: Teacher | None,
+        identity_of_data: str,
     ) -> None:
         self.branch, self.data, self.recipe, self.folder, self.processes = branch, data, recipe, folder, processes
         self.step, self.seconds, self.ended = 0, 0.0, False
@@ -98,23 +88,13 @@ class Run:
         trained = sorted(name for name, parameter in branch.named_parameters() if parameter.requires_grad)
         chosen = {name: value for name, value in write_recipe(recipe).items() if name in OF_A_STAGE}
         known = hashlib.sha256(
-            json.dumps(
-                [
-                    chosen,
-                    lr,
-                    train_norm,
-                    weights_sha256(branch.net),
-                    trained,
-                    data.name,
-                    len(data.images),
-                    len(data.queries),
-                ]
-            ).encode()
+            json.dumps([chosen, lr, train_norm, weights_sha256(branch.net), trained, identity_of_data]).encode()
         )
         if teacher is not None:
-            chosen_of_teaching = [recipe.distil, recipe.distil_positive, recipe.projection, recipe.projection_lr_factor]
-            known.update(json.dumps(chosen_of_teaching).encode())
-            known.update(teacher.descriptors.tobytes() + teacher.pairs.phi.tobytes())
+            taught = [recipe.distil, recipe.distil_positive, recipe.projection, recipe.projection_lr_factor]
+            known.update(json.dumps(taught).encode())
+            known.update(np.ascontiguousarray(teacher.descriptors).data)
+            known.update(np.ascontiguousarray(teacher.pairs.phi).data)
         self._identity = known.hexdigest()
 
     # --- one step ---------------------------------------------------------------------------------------
@@ -181,6 +161,11 @@ class Run:
         self._scaler.unscale_(self.optimizer)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
+        if not self._scaler.is_enabled() and not math.isfinite(norm.item()):  # a scaler skips such a step by itself
+            raise EngineError(
+                f"the gradient of step {self.step} is {norm.item()}, expected a finite number; lower lr, or use "
+                f"another precision; {self.folder} keeps what was saved before"
+            )
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.step += 1
@@ -235,8 +220,12 @@ class Run:
         if not path.exists():
             return None
         try:
-            state = torch.load(path, map_location=self.processes.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             identity = state["identity"]
+        except OSError as error:
+            raise EngineError(f"cannot read {path}: {error.strerror}; mend that, and go on") from None
+        except MemoryError:
+            raise
         except Exception:  # the unpickler and the zip reader raise many kinds; all mean "not a whole file"
             raise EngineError(
                 f"{path} is damaged or no training state, expected what a run saved; remove it to begin anew"

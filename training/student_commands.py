@@ -30,6 +30,9 @@ Labels = Annotated[
     list[Path] | None,
     typer.Option("--labels", help="Label maps of each --data, in the same order; a world brings its own."),
 ]
+ValidationLabels = Annotated[
+    list[Path] | None, typer.Option("--validation-labels", help="Label maps of each --validation, in the same order.")
+]
 Weights = Annotated[Path, typer.Option(help="ImageNet weights of the backbone, .pth.", show_default=False)]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="JSON with values that differ from the defaults.")]
 Changes = Annotated[
@@ -56,6 +59,7 @@ def student_command(
         list[str] | None,
         typer.Option("--validation", help="Other sets to validate on; default: the val split of --data."),
     ] = None,
+    validation_labels: ValidationLabels = None,
     recipe_file: RecipeFile = None,
     changes: Changes = None,
     minutes: Minutes = None,
@@ -68,7 +72,7 @@ def student_command(
     """Train a student: both branches, the table of pairs, distillation.
 
     Writes OUTPUT/student.pt, which `structvpr export onnx` takes, OUTPUT/rgb.pt, the same network without distillation,
-    OUTPUT/pairs.csv, and metrics.jsonl of each run. Interrupted, the same command goes on. Several GPUs:
+    the table of pairs, and metrics.jsonl of each run. Interrupted, the same command goes on. Several GPUs:
     torchrun --nproc_per_node=N -m training student ...
 
     \b
@@ -88,7 +92,9 @@ def student_command(
     recipe = _recipe(recipe_file, changes)
     with joined_processes(device) as processes, _progress(processes.is_first) as tell:
         place = output / "cache" if cache is None else cache
-        workshop = _workshop(recipe, data, labels, validation, weights, place, processes, tell, tensorboard)
+        workshop = _workshop(
+            recipe, data, labels, validation, validation_labels, weights, place, processes, tell, tensorboard
+        )
         if minutes is not None:
             recipe = fit_to_minutes(workshop, recipe, output, minutes, runs=3)
         student, trained, pairs, stage_one = train_student(workshop, recipe, output)
@@ -124,10 +130,16 @@ def ablation_command(
     validation: Annotated[
         list[str] | None, typer.Option("--validation", help="Sets to choose on; default: the val split of --data.")
     ] = None,
+    validation_labels: ValidationLabels = None,
     test: Annotated[
         list[str] | None, typer.Option("--test", help="Sets to compare on; default: the test split of --data.")
     ] = None,
-    rows: Annotated[str, typer.Option(help="Rows, by comma, or 'all'.")] = "none,seg,all,d4,a1,ours,shuffled",
+    test_labels: Annotated[
+        list[Path] | None, typer.Option("--test-labels", help="Label maps of each --test, for the row 'seg'.")
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(help="Rows, by comma; 'all' is all but 'confidence', which needs one a label map.")
+    ] = "none,seg,all,d4,a1,ours,shuffled",
     seeds: Annotated[str, typer.Option(help="Seeds, by comma.")] = "0,1,2",
     lr_scan: Annotated[
         str, typer.Option(help="Learning rates to try for the RGB branch alone, by comma; the best serves all rows.")
@@ -146,35 +158,46 @@ def ablation_command(
     """Repeat the paper's ablation: which pairs are distilled, everything else equal.
 
     Each run has the same image passes. Finished runs are kept: interrupted, the same command goes on, and other seeds
-    or rows may be added later, or run at the same time by another process into the same folder. Writes ablation.md
-    (the table, with the paper's figures beside ours, and which of its orderings hold), ablation.json, ablation.svg.
+    or rows may be added later, other seeds also at the same time by another process. Writes ablation.md (the table,
+    with the paper's figures beside ours, and which of its orderings hold), ablation.json and ablation.svg.
 
     \b
     Example
       structvpr train ablation runs/ablation --data world:world --weights lite0.pth \\
         --recipe training/recipes/small.json --rows all --seeds 0,1,2
     """
-    from .ablation import ROWS, run_ablation, scan
+    from .ablation import count_runs, rows_of, run_ablation, scan
     from .ablation_report import write_report
     from .processes import joined_processes
     from .recipe import write_recipe
     from .stages import fit_to_minutes
 
     recipe = _recipe(recipe_file, changes)
-    names = [row.name for row in ROWS] if rows == "all" else rows.split(",")
-    numbers = _numbers(seeds, int, "--seeds")
+    names, numbers = rows_of(rows), _numbers(seeds, int, "--seeds")
+    if min(numbers) < 0:
+        raise ContractError(f"--seeds is {seeds!r}, expected 0 or more; correct it")
+    scans = {
+        "lr": _numbers(lr_scan, float, "--lr-scan") if lr_scan else [],
+        "distil": _numbers(distil_scan, float, "--distil-scan") if distil_scan else [],
+    }
+    for figure, values in scans.items():
+        for value in values:
+            dataclasses.replace(recipe, **{figure: value})  # says at once what is out of range
     with joined_processes(device) as processes, _progress(processes.is_first) as tell:
         place = output / "cache" if cache is None else cache
         needs = "confidence" in names
-        workshop = _workshop(recipe, data, labels, validation, weights, place, processes, tell, tensorboard, needs)
-        held_out = _open(test or data, "test", recipe, labels if not test else None, place, tell)
+        workshop = _workshop(
+            recipe, data, labels, validation, validation_labels, weights, place, processes, tell, tensorboard, needs
+        )
+        held_out = _open(test or data, "test", recipe, test_labels if test else labels, place, tell, processes)
+        if "seg" in names:
+            held_out.label_store()  # says now that there are none, and not after the first runs
         if minutes is not None:
-            runs = len(numbers) * (len(names) + 2)
+            runs = count_runs(names, len(numbers)) + sum(map(len, scans.values()))
             recipe = fit_to_minutes(workshop, recipe, output, minutes, runs=runs)
-        for figure, values, distilled in (("lr", lr_scan, False), ("distil", distil_scan, True)):
+        for figure, values in scans.items():
             if values:
-                tried = _numbers(values, float, figure)
-                best = scan(workshop, recipe, output / "scans", figure, tried, distilled=distilled)
+                best = scan(workshop, recipe, output / "scans", figure, values, distilled=figure == "distil")
                 recipe = dataclasses.replace(recipe, **{figure: best})
         run_ablation(workshop, held_out, recipe, output, names, numbers)
         if not processes.is_first:
@@ -227,6 +250,7 @@ def _workshop(
     data: list[str],
     labels: list[Path] | None,
     validation: list[str] | None,
+    validation_labels: list[Path] | None,
     weights: Path,
     cache: Path,
     processes: Any,
@@ -238,6 +262,7 @@ def _workshop(
     from .material import has_own_split
     from .stages import Workshop
 
+    imagenet = load_weights(weights)  # first: a wrong path is told before images are prepared
     # A set without a split of its own is divided only if no other set validates.
     splits = {one: "train" if has_own_split(one) or validation is None else "all" for one in data}
     by_split = set(splits.values())
@@ -246,9 +271,14 @@ def _workshop(
             f"{', '.join(data)} are divided in different ways, expected sets that all have a split of their own, or "
             "none, when --validation is given; train on them by separate commands"
         )
-    training = _open(data, by_split.pop(), recipe, labels, cache, tell, with_confidence or recipe.confidence_weight)
-    asked = _open(validation or data, "val", recipe, labels if validation is None else None, cache, tell)
-    return Workshop(training, asked, load_weights(weights), processes, tell, tensorboard)
+    confident = with_confidence or recipe.confidence_weight
+    training = _open(data, by_split.pop(), recipe, labels, cache, tell, processes, confident)
+    asked = _open(
+        validation or data, "val", recipe, validation_labels if validation else labels, cache, tell, processes
+    )
+    for material in (training, asked):
+        material.label_store()  # says now that there are none, and not after the first stage
+    return Workshop(training, asked, imagenet, processes, tell, tensorboard)
 
 
 def _open(
@@ -258,6 +288,7 @@ def _open(
     labels: list[Path] | None,
     cache: Path,
     tell: Tell,
+    processes: Any,
     with_confidence: bool = False,
 ) -> Material:
     from .material import open_material
@@ -271,6 +302,7 @@ def _open(
         with_confidence=with_confidence,
         cache=None if str(cache) == "-" else cache,
         progress=tell,
+        processes=processes,
     )
 
 

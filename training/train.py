@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sdk import ContractError, EngineError
 
-from .branches import Inputs, describe
+from .branches import Inputs, describe, hold_frozen
 from .checkpoint import replace_when_done
 from .datasets.training_set import Indices, TrainingSet
 from .distillation import Branch, Teacher
@@ -74,6 +75,7 @@ def train_branch(
     teacher: Teacher | None = None,
     progress: Progress | None = None,
     tensorboard: bool = False,
+    identity_of_data: str | None = None,
 ) -> Trained:
     """Train a branch, or go on with a run that `folder` holds. The branch then has its best weights.
 
@@ -91,6 +93,7 @@ def train_branch(
         teacher: stage 2.
         progress: told (what, done, total).
         tensorboard: also write event files to `folder`.
+        identity_of_data: what must be equal for a run to go on: a digest of both sets; their name unless given.
 
     Raises:
         EngineError: `folder` holds a run of another recipe, or cannot be written; what was saved last is kept.
@@ -103,7 +106,7 @@ def train_branch(
     torch.manual_seed(recipe.seed)
     branch = Branch(net, None if teacher is None else teacher.descriptors.shape[1])
     branch.to(processes.device, memory_format=torch.channels_last)
-    run = Run(branch, data, recipe, folder, processes, lr, train_norm, teacher)
+    run = Run(branch, data, recipe, folder, processes, lr, train_norm, teacher, identity_of_data or data.name)
     best = run.resume()
     if teacher is not None and run.step == 0 and recipe.projection == "fitted":
         _fit_projection(branch, teacher, data, inputs, recipe, processes)
@@ -112,11 +115,15 @@ def train_branch(
     parallel: nn.Module = DistributedDataParallel(branch) if processes.count > 1 else branch
     every = recipe.validate_every or -(-recipe.steps // 10)
     saved_at = time.monotonic()
-    waited = 0
+    if run.step >= recipe.steps or run.ended:
+        return _finished(net, run, best, folder, recipe)
+    # Validations come before what is saved, so how many were in vain follows from the best one's step.
+    waited = 0 if best is None else run.step // every - best["step"] // every
     with MetricsLog(folder if processes.is_first else None, run.step, tensorboard=tensorboard) as log:
         while run.step < recipe.steps and not run.ended:
             rows = run.tuples_of_step(lambda images: _describe_together(net, inputs, images, recipe, processes))
             branch.train(train_norm)
+            hold_frozen(net)
             record = run.take_step(parallel, inputs, rows, teacher)
             if run.step % LOG_EVERY == 0 or run.step == recipe.steps:
                 log.write(run.step, record)
@@ -135,14 +142,19 @@ def train_branch(
             if progress is not None:
                 progress(f"training {folder.name}", run.step, recipe.steps)
         run.save(best)
-    if best is None:
-        raise EngineError(f"{folder / 'state.pt'} says that it ended and names no best step; remove it to begin anew")
-    net.load_state_dict(best["weights"])
+    trained = _finished(net, run, best, folder, recipe)
     if processes.is_first:
         with replace_when_done(folder / "best.pt") as temporary, temporary.open("wb") as file:
             torch.save(best, file)
-    passes = run.step * recipe.tuples * recipe.tuple_images
-    return Trained(best["metrics"], best["step"], passes, run.seconds)
+    return trained
+
+
+def _finished(net: DescriptorNet, run: Run, best: dict[str, Any] | None, folder: Path, recipe: Recipe) -> Trained:
+    """Give the branch its best weights."""
+    if best is None:
+        raise EngineError(f"{folder / 'state.pt'} says that it ended and names no best step; remove it to begin anew")
+    net.load_state_dict(best["weights"])
+    return Trained(best["metrics"], best["step"], run.step * recipe.tuples * recipe.tuple_images, run.seconds)
 
 
 def _fit_projection(
@@ -160,7 +172,7 @@ def _fit_projection(
 
 
 def recall_on(
-    net: nn.Module, data: TrainingSet, inputs: Inputs, recipe: Recipe, processes: Processes
+    net: DescriptorNet, data: TrainingSet, inputs: Inputs, recipe: Recipe, processes: Processes
 ) -> dict[str, float]:
     """R@1, R@5, R@10 and R@20 of a branch on a set, percent."""
     used = np.unique(np.concatenate([data.queries, data.database]))
@@ -170,7 +182,10 @@ def recall_on(
     return recall_percent(first_right_ranks(data, descriptors))
 
 
-def _describe_together(net: nn.Module, inputs: Inputs, images: Indices, recipe: Recipe, processes: Processes) -> Floats:
+def _describe_together(
+    net: DescriptorNet, inputs: Inputs, images: Indices, recipe: Recipe, processes: Processes
+) -> Floats:
+    processes.agree(net)
     part = describe(net, inputs, processes.share(images), precision=PRECISIONS[recipe.describe_precision])
     return processes.gather(part, len(images))
 

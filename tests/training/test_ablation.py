@@ -101,6 +101,9 @@ def test_the_ablation_from_files(city: Path, weights: Path, tmp_path: Path, caps
     assert [claim["verdict"] for claim in record["orderings"] if claim["claim"] == "a1 > all"] == ["not run"]
     assert (tmp_path / "ablation.svg").read_text().startswith("<svg")
     assert rows["d4"][0]["recipe"]["pairs"] == "d4"
+    with pytest.raises(SystemExit):
+        run(*words, "--seeds", "0", "--rows", "none,ours", "--set", "distil=9")
+    assert "another recipe" in capsys.readouterr().err  # a table of two recipes would be none
 
 
 def test_a_missing_label_map_is_named(
@@ -140,14 +143,26 @@ def test_a_bootstrap_interval_against_theory() -> None:
     assert found.difference == pytest.approx(100 * gains.mean())
     assert found.low == pytest.approx(100 * (gains.mean() - half), abs=0.25)
     assert found.high == pytest.approx(100 * (gains.mean() + half), abs=0.25)
-    assert found.verdict == "holds"
-    assert compare_paired([second], [first]).verdict == "reversed"
+    assert found.verdict == "holds, one seed"
+    assert compare_paired([second], [first]).verdict == "reversed, one seed"
     assert compare_paired([first], [first]).verdict == "undecided"
 
 
 def test_seeds_that_disagree_leave_it_undecided() -> None:
     better, worse = np.ones(500, np.int64), np.full(500, 9)
     assert compare_paired([better, worse, better], [worse, better, worse]).verdict == "undecided"
+
+
+def test_three_seeds_of_one_sign_are_not_yet_certain() -> None:
+    worse = np.full(500, 9)
+    gains = [np.where(np.arange(500) < n, 1, 9) for n in (20, 40, 300)]
+    found = compare_paired(gains, [worse] * 3)
+    shares = np.array([20, 40, 300]) / 5
+    assert found.seeds_high - found.difference == pytest.approx(4.303 * shares.std(ddof=1) / 3**0.5, rel=1e-3)
+    assert found.verdict == "holds, not beyond the seeds' spread"
+    assert compare_paired(gains[:1], [worse]).verdict == "holds, one seed"
+    alike = [np.where(np.arange(500) < n, 1, 9) for n in (98, 100, 102)]
+    assert compare_paired(alike, [worse] * 3).verdict == "holds"
 
 
 def test_a_folder_without_runs_is_said(tmp_path: Path) -> None:

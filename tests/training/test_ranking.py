@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch: pip install structvpr[training]")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install structvpr[training]")
 
-from sdk.evaluation import rank, recall_at_k
-from training.datasets.training_set import TrainingSet, set_from_positions
-from training.mining import mine, queries_in_turn
-from training.ranking import first_right_ranks, pairs_of, ranks_of_pairs, recall_percent
+import sdk  # noqa: E402
+from sdk.evaluation import rank, recall_at_k  # noqa: E402
+from training.datasets.training_set import TrainingSet, set_from_positions  # noqa: E402
+from training.mining import mine, queries_in_turn  # noqa: E402
+from training.ranking import first_right_ranks, pairs_of, ranks_of_pairs, recall_percent  # noqa: E402
 
 
 def two_towns(count: int = 40, seed: int = 0) -> tuple[TrainingSet, np.ndarray]:
@@ -68,6 +69,25 @@ def test_a_network_that_describes_all_images_alike_is_wrong_everywhere() -> None
     alike = np.ones_like(rows) / 4
     assert (ranks_of_pairs(data, alike) > 10).all()
     assert recall_percent(first_right_ranks(data, alike))["R@10"] == 0.0
+
+
+def test_a_network_that_fails_is_no_network_that_finds() -> None:
+    """NaN is larger than nothing: counted naively, every query would be answered at rank 1."""
+    from training.branches import describe
+    from training.model import DescriptorNet
+
+    net = DescriptorNet("mobilenet_v2").train()
+    with torch.no_grad():
+        next(net.parameters()).fill_(float("nan"))
+
+    class Noise:
+        def batch(self, indices: np.ndarray, generator: object) -> torch.Tensor:
+            return torch.zeros((len(indices), 3, 32, 32))
+
+    with pytest.raises(sdk.EngineError, match="not finite"):
+        describe(net, Noise(), np.arange(3))
+    assert net.training  # its mode is put back
+    assert describe(net.eval(), Noise(), np.arange(0)).shape == (0, net.descriptor_dim)
 
 
 def test_mined_negatives_are_the_most_similar_of_other_places() -> None:

@@ -1,7 +1,11 @@
-"""The training loop: it learns, goes on where it was cut off, and is the same with two processes as with one."""
+"""The training loop: it learns, goes on where it was cut off, and two processes do what one does.
+
+Apart from augmentation, which each process draws for itself.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -16,12 +20,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install structvpr[training]")
 
+from export.to_onnx import export_onnx  # noqa: E402
 from sdk import EngineError  # noqa: E402
 from training.branches import freeze, make_seg_branch, trainable_groups  # noqa: E402
+from training.checkpoint import save_checkpoint  # noqa: E402
 from training.datasets.training_set import set_from_places  # noqa: E402
 from training.distillation import Branch, Teacher  # noqa: E402
 from training.mining import Tuples  # noqa: E402
-from training.model import DescriptorNet, l2_normalize  # noqa: E402
+from training.model import DescriptorNet, l2_normalize, make_contract  # noqa: E402
 from training.pair_table import make_pair_table, write_pair_table  # noqa: E402
 from training.processes import Processes, joined_processes  # noqa: E402
 from training.recipe import Recipe, read_recipe, write_recipe  # noqa: E402
@@ -43,6 +49,7 @@ RECIPE = Recipe(
     seed=5,
 )
 LAST = RECIPE.steps
+LONG = dataclasses.replace(RECIPE, passes=11 * 8, validate_every=5)  # past a line of the log
 
 
 class Stripes:
@@ -205,7 +212,12 @@ def test_the_teacher_and_the_fc_are_not_in_the_student(tmp_path: Path) -> None:
         assert torch.equal(descriptors, l2_normalize(net(x)))
     assert not any("projection" in name for name in net.state_dict())
     best = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert best["weights"].keys() == net.state_dict().keys()
+    fresh = DescriptorNet("mobilenet_v2")
+    fresh.load_state_dict(best["weights"])
+    for name, one in (("taught", branch.net), ("fresh", fresh)):
+        save_checkpoint(tmp_path / f"{name}.pt", one, make_contract(one, "student", SIDE, SIDE))
+        export_onnx(tmp_path / f"{name}.pt", tmp_path / f"{name}.onnx")
+    assert (tmp_path / "taught.onnx").read_bytes() == (tmp_path / "fresh.onnx").read_bytes()
 
 
 def test_frozen_blocks_and_their_norms_keep_their_values(tmp_path: Path) -> None:
@@ -213,10 +225,10 @@ def test_frozen_blocks_and_their_norms_keep_their_values(tmp_path: Path) -> None
     before = {name: value.clone() for name, value in net.state_dict().items()}
     freeze(net, 3)
     inputs = Stripes()
-    train_branch(net, DATA, inputs, DATA, inputs, RECIPE, tmp_path, ALONE, lr=1e-3, train_norm=False)
+    train_branch(net, DATA, inputs, DATA, inputs, RECIPE, tmp_path, ALONE, lr=1e-3, train_norm=True)
     for name, value in net.state_dict().items():
         frozen = name.startswith(tuple(f"backbone.features.{i}." for i in range(4)))
-        if name.endswith(("running_mean", "running_var")) or frozen:
+        if frozen:
             assert torch.equal(value, before[name]), name
     assert not torch.equal(
         net.state_dict()["backbone.features.17.conv.2.weight"], before["backbone.features.17.conv.2.weight"]
@@ -256,17 +268,34 @@ def test_the_seg_branch_starts_as_imagenet_behind_a_palette() -> None:
         )
 
 
+def test_patience_and_tuples_survive_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved after every step, so also between two searches for negatives, and before anything was validated."""
+    monkeypatch.setattr("training.train.SAVE_EVERY_S", 0.0)
+    recipe = dataclasses.replace(RECIPE, patience=2, validate_every=1, passes=2 * RECIPE.passes, cache_queries=8)
+    _, whole = train(tmp_path / "whole", recipe)
+    for step in range(1, recipe.steps):
+        with contextlib.suppress(Cut):
+            train(tmp_path / "cut", recipe, progress=cut_at(step))
+    _, resumed = train(tmp_path / "cut", recipe)
+    assert resumed == whole
+    expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
 TOGETHER = """
 import sys; sys.path.insert(0, {tests!r}); sys.path.insert(0, {root!r})
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import test_train as t
+from training.train import recall_on
 with t.joined_processes("cpu") as processes:
     net, inputs = t.fresh_net(), t.Stripes()
     inputs.batch = lambda indices, generator: inputs.images[torch.from_numpy(indices)]
-    t.train_branch(net, t.DATA, inputs, t.DATA, inputs, t.RECIPE, Path(sys.argv[1]), processes,
-                   lr=t.RECIPE.lr, train_norm=False, teacher=t.teacher())
+    trained = t.train_branch(net, t.DATA, inputs, t.DATA, inputs, t.LONG, Path(sys.argv[1]), processes,
+                             lr=t.RECIPE.lr, train_norm="norm" in sys.argv, teacher=t.teacher())
+    own = recall_on(net, t.DATA, inputs, t.LONG, t.ALONE)
+    assert trained.metrics == own, (trained.metrics, own)  # of the weights that were kept, on every process
 """
 
 
@@ -275,8 +304,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     tests = Path(__file__).parent
     script.write_text(TOGETHER.format(tests=str(tests), root=str(tests.parent.parent)))
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    for count in (1, 2):
-        command = [*run, f"--nproc_per_node={count}", str(script), str(tmp_path / str(count))]
+    for count, *options in ((1,), (2,), (2, "norm")):
+        folder = tmp_path / "".join(map(str, (count, *options)))
+        command = [*run, f"--nproc_per_node={count}", str(script), str(folder), *options]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
