@@ -13,6 +13,7 @@ from .datasets.training_set import Indices, TrainingSet
 __all__ = ["first_right_ranks", "pairs_of", "ranks_of_pairs", "recall_percent"]
 
 BLOCK = 512  # queries whose similarities to a region's database are in memory at once
+FEW = 32  # positives of a query
 Floats = npt.NDArray[np.float32]
 
 
@@ -42,9 +43,12 @@ def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.int
             row[column[data.near[i]]] = -np.inf
             if column[data.queries[i]] >= 0:
                 row[column[data.queries[i]]] = -np.inf
-            # How many of the others are at least as similar: from the right of the sorted negatives.
-            others = np.sort(row)
-            ranks[i] = 1 + len(others) - np.searchsorted(others, true, side="left")
+            # How many of the others are at least as similar. For a few positives counting is cheaper than sorting.
+            if len(true) <= FEW:
+                ranks[i] = 1 + (row >= true[:, None]).sum(axis=1)
+            else:
+                others = np.sort(row)
+                ranks[i] = 1 + len(others) - np.searchsorted(others, true, side="left")
     return np.concatenate(ranks)
 
 

@@ -38,7 +38,9 @@ def two_towns(count: int = 40, seed: int = 0) -> tuple[TrainingSet, np.ndarray]:
     return data, rows.astype(np.float32)
 
 
-def test_a_positives_rank_is_one_more_than_the_negatives_before_it() -> None:
+@pytest.mark.parametrize("few", [0, 32])
+def test_a_positives_rank_is_one_more_than_the_negatives_before_it(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.ranking.FEW", few)  # both ways of counting
     data, rows = two_towns()
     ranks = ranks_of_pairs(data, rows)
     which, positive = pairs_of(data)
