@@ -30,6 +30,7 @@ PLACES_CSV = "places.csv"
 LOCAL_COLUMNS = ("x_m", "y_m", "z_m")
 WGS84_COLUMNS = ("lat_deg", "lon_deg", "alt_m")
 OTHER_COLUMNS = ("heading_deg", "timestamp_s", "name", "traverse")
+SET_COLUMNS = ("region", "split")  # of a set to train with: what is searched apart, and which part it is
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def open_source(path: str | os.PathLike[str], *, every_s: float | None = None, p
             places, geography = [Place(image=str(file.relative_to(path))) for file in files], None
         return ImageSource(list(zip(files, places, strict=True)), geography)
     if path.suffix.lower() == ".csv" and path.is_file():
-        source = read_places_csv(path)
+        source = read_places_csv(path, positions=positions)
         if positions:
             return source
         return ImageSource([(file, replace(it, position=None, heading_deg=None)) for file, it in source.files], None)
@@ -192,12 +193,16 @@ def list_images(folder: Path) -> list[Path]:
     return files
 
 
-def read_places_csv(path: Path) -> ImageSource:
+def read_places_csv(path: Path, *, positions: bool = True) -> ImageSource:
     """Read a CSV of places: image,x_m,y_m[,z_m] or image,lat_deg,lon_deg[,alt_m], each with [,heading_deg]
-    [,timestamp_s][,name][,traverse]. Images are relative to the CSV's folder.
+    [,timestamp_s][,name][,traverse][,region][,split]. Images are relative to the CSV's folder.
+
+    Args:
+        path: the CSV.
+        positions: they will be used: metres of several regions are refused.
 
     Raises:
-        MapError: a column or a value is wrong; the message names the line.
+        MapError: a column or a value is wrong, the message names the line; or there are metres of several regions.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -205,11 +210,20 @@ def read_places_csv(path: Path) -> ImageSource:
             header = reader.fieldnames or []
             geography = _geography_of(path, header)
             columns = LOCAL_COLUMNS if geography == "local" else WGS84_COLUMNS
-            files = [_read_row(path, row, reader.line_num, columns) for row in reader]
+            files, regions = [], set[str]()
+            for row in reader:
+                files.append(_read_row(path, row, reader.line_num, columns))
+                regions.add((row.get("region") or "").strip())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MapError(f"{path}: cannot be read as CSV ({error}), expected UTF-8 text; save it again") from None
     if not files:
         raise MapError(f"{path}: has no rows, expected one a place below its header; add them")
+    # Latitudes and longitudes of two regions can be compared; metres are each region's own.
+    if positions and geography == "local" and len(regions) > 1:
+        raise MapError(
+            f"{path}: has places of {len(regions)} regions, whose positions cannot be compared, expected one; write "
+            "the rows of one into a CSV beside it"
+        )
     return ImageSource(files, geography)
 
 
@@ -217,11 +231,11 @@ def _geography_of(path: Path, header: Sequence[str]) -> Geography:
     names = set(header)
     local = {"image", *LOCAL_COLUMNS[:2]} <= names
     wgs84 = {"image", *WGS84_COLUMNS[:2]} <= names
-    unknown = names - {"image", *(LOCAL_COLUMNS if local else WGS84_COLUMNS), *OTHER_COLUMNS}
+    unknown = names - {"image", *(LOCAL_COLUMNS if local else WGS84_COLUMNS), *OTHER_COLUMNS, *SET_COLUMNS}
     if local == wgs84 or unknown or len(names) != len(header):
         raise MapError(
             f"{path}: has the columns {list(header)}, expected image,x_m,y_m or image,lat_deg,lon_deg, and "
-            f"at most z_m or alt_m, {', '.join(OTHER_COLUMNS)}, each once; rename them"
+            f"at most z_m or alt_m, {', '.join(OTHER_COLUMNS + SET_COLUMNS)}, each once; rename them"
         )
     return "local" if local else "wgs84"
 

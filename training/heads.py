@@ -222,6 +222,10 @@ def fit_projection(features: Tensor, places: Tensor, dim: int) -> tuple[Tensor, 
     else:
         whitening, power = torch.eye(kept.shape[1], dtype=kept.dtype), -0.25
     variance, main = principal_axes(kept @ whitening, dim)
+    if len(variance) < dim:
+        raise ContractError(
+            f"{count} images differ in {len(variance)} directions, expected at least {dim}; give more varied images"
+        )
     weight = (axes @ whitening @ main * variance.pow(power)).T  # (dim, d)
     weight = weight / (weight @ (features - mean).T).norm(dim=0).mean()  # lengths of 1; cosines do not feel it
     return weight.float(), (-weight @ mean).float()

@@ -125,6 +125,12 @@ def plan(images_folder: Path, output_folder: Path) -> list[Path]:
                     f"{images_folder}: the label maps of {other} and {image} would both be {target.name}, expected "
                     "names that differ before their suffix; rename one"
                 )
+    folders = {folder: target for target in taken for folder in target.parents}
+    if clash := next((target for target in taken if target in folders), None):
+        raise MapError(
+            f"{images_folder}: the label map of {taken[clash]} would be {clash.name}, which is the folder of "
+            f"{taken[folders[clash]]}'s too, expected names that differ; rename one"
+        )
     return images
 
 
@@ -150,7 +156,7 @@ def claim(output_folder: Path, settings: dict[str, Any]) -> None:
         raise MapError(f"{path}: is no JSON object, expected what an earlier run wrote; name another folder")
     # As JSON holds them: a tuple is a list there.
     for key, value in json.loads(json.dumps(settings)).items():
-        if found.get(key) != value:
+        if key != "network" and found.get(key) != value:  # a network is its bytes, whatever its file is called
             raise MapError(
                 f"{output_folder}: its label maps were made with {key} {json.dumps(found.get(key))}, this run has "
                 f"{json.dumps(value)}; name another folder, or remove that one"
@@ -158,7 +164,7 @@ def claim(output_folder: Path, settings: dict[str, Any]) -> None:
 
 
 def to_json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+    return (json.dumps(record, indent=2) + "\n").encode()  # names of files may be no UTF-8: JSON's escapes hold them
 
 
 def write(path: Path, data: bytes) -> None:

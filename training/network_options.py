@@ -1,12 +1,15 @@
-"""What a user says of a segmentation network, where its file and its shapes leave something open."""
+"""What a segmentation network's file says of itself, and what a user says where that leaves something open."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from sdk import ContractError
 
-__all__ = ["NetworkOptions", "Triple"]
+__all__ = ["NetworkOptions", "Triple", "check_metadata"]
 
 Triple = tuple[float, float, float]
 
@@ -47,3 +50,30 @@ class NetworkOptions:
                 raise ContractError(
                     f"--{name.replace('_', '-')} is {getattr(self, name)!r}, expected {' or '.join(known)}; choose one"
                 )
+
+
+def check_metadata(path: Path, said: dict[str, Any]) -> None:
+    """Raise ContractError, naming the file and what it says, unless each key that we read has a value of its kind."""
+    for key, (fits, expected) in METADATA.items():
+        if key in said and not fits(said[key]):
+            raise ContractError(
+                f'{path}: its metadata "segmentation" says that {key} is {said[key]!r}, expected {expected}; mend it'
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST  # no nan either
+
+
+def _is_triple(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+MOST = 3e38  # of float32
+METADATA: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "label_set": (lambda value: isinstance(value, str), "the name of one"),
+    "scale": (_is_number, "a number"),
+    "mean": (_is_triple, "three numbers"),
+    "std": (_is_triple, "three numbers"),
+    "colour": (lambda value: value in ("rgb", "bgr"), "rgb or bgr"),
+}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from sdk import ContractError, EngineError
 
 from .label_sets import LABEL_SETS, LabelSet
-from .network_options import NetworkOptions, Triple
+from .network_options import NetworkOptions, Triple, check_metadata
 
 __all__ = ["Segmentation", "SegmentationNetwork"]
 
@@ -171,6 +171,7 @@ class SegmentationNetwork:
             said = None
         if not isinstance(said, dict):
             raise ContractError(f'{self._path}: its metadata "segmentation" is no JSON object, expected one; mend it')
+        check_metadata(self._path, said)
         return said
 
     def _settle_label_set(self, asked: str | None, said: Any) -> LabelSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 import sdk
 from sdk.cli.console import print_json, progress_bars
 
-from .world.towns import Plan, write_towns
+from .world.towns import Plan, PlanError, write_towns
 
 __all__ = ["world_command"]
 
@@ -53,8 +54,13 @@ def world_command(
         )
         with progress_bars() as tell:
             write_towns(folder, plan, processes=processes, progress=lambda done, of: tell("frames", done, of))
-    except ValueError as error:
+    except PlanError as error:
         raise sdk.MapError(str(error)) from None
+    except (BrokenExecutor, MemoryError):
+        raise sdk.EngineError(
+            f"a process that rendered {folder} was ended, most likely for want of memory, expected all to last; run it "
+            "again with fewer --processes, what was written is kept"
+        ) from None
     except OSError as error:
         raise sdk.EngineError(error.strerror or str(error)) from None
     seconds = time.perf_counter() - started

@@ -250,3 +250,20 @@ def test_positions_can_be_left_unread(kind: str, tmp_path: Path) -> None:
     assert len(found) == (2 if kind == "names" else 3)
     assert all(place.position is None and place.heading_deg is None for place in found)
     assert all(place.image for place in found)
+
+
+# ---------------------------------------------------------------- sets to train with
+
+
+def test_a_set_of_one_region_is_a_source_and_of_two_is_none(tmp_path: Path) -> None:
+    rows = ["a.png,1,2,reference,town-0,train", "b.png,1,2,snow,town-0,train", "c.png,1,2,reference,town-1,val"]
+    text = "\n".join(["image,x_m,y_m,traverse,region,split", *rows])
+    folder = csv_folder(tmp_path, text)
+    assert "has places of 2 regions, whose positions cannot be compared, expected one; write the rows of one" in (
+        message_of(folder)
+    )
+    assert len(places(folder / "places.csv", positions=False)) == 3
+    (folder / "town-0.csv").write_text("\n".join(text.splitlines()[:3]))
+    assert [place.traverse for place in places(folder / "town-0.csv")] == ["reference", "snow"]
+    on_earth = "image,lat_deg,lon_deg,region\na.png,48,11,munich\nb.png,60,10,oslo\n"
+    assert len(places(csv_folder(tmp_path, on_earth))) == 2

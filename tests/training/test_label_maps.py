@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 
 import cv2
 import numpy as np
 import onnx
 import pytest
+import typer
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
 
 from sdk import ContractError, EngineError, FrameError, MapError
+from training import label_maps
 from training.label_commands import labels_command
 from training.label_maps import confidence_path, label_images, label_map_path
 from training.label_png import read_label_map
@@ -189,6 +193,12 @@ def test_ids_and_channels_of_ade20k_with_its_own_void(tmp_path, frame):
         ({"std": (1.0, 0.0, 1.0)}, {"std": (1.0, 0.0, 1.0)}, r"expected finite numbers, scale and std other than 0"),
         ({"metadata": {"label_set": "ade20k150"}}, {}, r"says that it gives ade20k150, and --label-set says city"),
         ({"metadata": []}, {}, r'metadata "segmentation" is no JSON object'),
+        ({"metadata": {"label_set": ["a"]}}, {"label_set": None}, r"n\.onnx: .* label_set is \['a'\], expected"),
+        ({"metadata": {"scale": "1"}}, {}, r"says that scale is '1', expected a number; mend it"),
+        ({"metadata": {"scale": float("nan")}}, {}, r"says that scale is nan, expected a number"),
+        ({"metadata": {"mean": 127.5}}, {}, r"says that mean is 127\.5, expected three numbers"),
+        ({"metadata": {"std": [1, None, 1]}}, {}, r"says that std is \[1, None, 1\], expected three numbers"),
+        ({"metadata": {"colour": "RGB"}}, {}, r"says that colour is 'RGB', expected rgb or bgr"),
     ],
 )
 def test_what_is_ambiguous_or_contradicts_is_said(made, asked, message, tmp_path):
@@ -278,7 +288,7 @@ def test_a_folder_of_another_network_or_of_something_else_is_left_alone(images, 
     before = {name: (out / name).read_bytes() for name in tree(out)}
     other = SegmentationNetwork(make_network(tmp_path / "o.onnx", layout="nhwc", dtype="uint8"), CITY)
     with pytest.raises(
-        MapError, match=r'its label maps were made with network "net.onnx", this run has "o.onnx"; name'
+        MapError, match=r'its label maps were made with network_sha256 "\w{64}", this run has "\w{64}"; name'
     ):
         label_images(images, out, other)
     assert {name: (out / name).read_bytes() for name in tree(out)} == before
@@ -295,6 +305,38 @@ def test_a_folder_of_another_network_or_of_something_else_is_left_alone(images, 
         label_images(images, out, network)
 
 
+def test_a_network_may_have_another_name_next_time(images, network, tmp_path):
+    label_images(images, tmp_path / "out", network)
+    (tmp_path / "net.onnx").rename(tmp_path / "renamed.onnx")
+    assert label_images(images, tmp_path / "out", SegmentationNetwork(tmp_path / "renamed.onnx", CITY)).kept == 4
+
+
+def test_no_map_lies_there_without_its_confidence(images, network, tmp_path, monkeypatch):
+    done = []
+
+    def fail_at_the_second(path, data):
+        if path.suffix == ".png":
+            done.append(path.name)
+            if len(done) == 2:
+                raise EngineError("the disk is full")
+        write(path, data)
+
+    write = label_maps.write
+    monkeypatch.setattr(label_maps, "write", fail_at_the_second)
+    with pytest.raises(EngineError, match="the disk is full"):
+        label_images(images, tmp_path / "out", network)
+    assert done == ["0.confidence.png", "0.png"]
+    assert tree(tmp_path / "out") == ["a/0.confidence.png", "labels.json"]
+
+
+def test_names_that_are_no_utf_8_are_recorded_as_json(images, network, tmp_path):
+    (images / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"no picture")
+    report = label_images(images, tmp_path / "out", network)
+    assert len(report.failed) == 1
+    record = json.loads((tmp_path / "out" / "labels.json").read_text(encoding="utf-8"))
+    assert record["without_label_map"] == list(report.failed)
+
+
 def test_output_inside_the_images_is_not_labelled(images, network):
     out = images / "labels"
     label_images(images, out, network)
@@ -308,6 +350,10 @@ def test_two_images_of_one_name_are_told_before_anything_is_written(images, netw
         label_images(images, tmp_path / "out", network)
     (images / "a" / "0.bmp").rename(images / "a" / "0.confidence.bmp")
     with pytest.raises(MapError, match=r"would both be 0\.confidence\.png"):
+        label_images(images, tmp_path / "out", network)
+    (images / "c.png").mkdir()
+    (images / "a" / "0.confidence.bmp").rename(images / "c.png" / "1.bmp")
+    with pytest.raises(MapError, match=r"label map of c\.jpg would be c\.png, which is the folder of c\.png/1\.bmp's"):
         label_images(images, tmp_path / "out", network)
     assert not (tmp_path / "out").exists()
     with pytest.raises(MapError, match="there is no such folder"):
@@ -335,3 +381,15 @@ def test_verb_reports_and_fails_when_an_image_does(images, tmp_path, capsys):
         labels_command(images, tmp_path / "out", path)
     assert "0 label maps, mean" not in (again := capsys.readouterr().out)
     assert "4 kept from before" in again
+
+
+def test_three_numbers_follow_mean_and_std_on_the_command_line(images, tmp_path):
+    path = make_network(tmp_path / "net.onnx")
+    app = typer.Typer()
+    app.command()(labels_command)
+    numbers = ["--mean", *map(str, MEAN), "--std", *map(str, STD)]
+    arguments = [str(images), str(tmp_path / "out"), "--network", str(path), "--label-set", "cityscapes19", *numbers]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out" / "labels.json").read_text())["input"]
+    assert (found["mean"], found["std"]) == (pytest.approx(list(MEAN)), pytest.approx(list(STD)))

@@ -70,6 +70,19 @@ def test_frame_and_labels_have_the_size_that_was_asked_for(world: World) -> None
         assert (view.labels.shape, view.labels.dtype) == ((height, width), np.uint8)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "pitch_deg"),
+    [(32, 320, 10.0), (32, 320, -10.0), (60, 640, 4.5), (60, 640, -4.5)],
+)
+def test_a_low_frame_may_see_no_horizon(world: World, height: int, width: int, pitch_deg: float) -> None:
+    for conditions in (DAY, dataclasses.replace(DAY, rain=1.0), dataclasses.replace(DAY, snow=1.0)):
+        view = world.render(Pose(10.0, 0.0, pitch_deg=pitch_deg), conditions, height=height, width=width)
+        assert view.frame.shape == (height, width, 3)
+        assert view.labels.shape == (height, width)
+        hidden = "road" if pitch_deg > 0.0 else "sky"
+        assert not (view.labels == LABELS[hidden]).any()
+
+
 def test_labels_are_those_of_cityscapes_and_where_a_street_has_them(world: World) -> None:
     views = [world.render(Pose(x, 0.0), DAY) for x in range(0, 60, 6)]
     seen = set(np.unique([view.labels for view in views]).tolist())
@@ -145,13 +158,13 @@ def test_the_nearer_the_pose_the_more_alike_the_view(world: World) -> None:
 
 def test_what_one_drives_up_to_grows_as_a_pinhole_camera_says(world: World) -> None:
     # A traffic light: look for one that is 20 m to 30 m ahead, then halve the distance to it.
-    light, focal_px, lamp_height_m = LABELS["traffic light"], 160.0 / np.tan(np.radians(37.5)), 1.0
+    light, focal_px, lamp_height_m = LABELS["traffic light"], 80.0 / np.tan(np.radians(37.5)), 1.0
 
     def tallest(x_m: float) -> int:
-        return int((world.render(Pose(x_m, 0.0), DAY).labels == light).sum(axis=0).max())
+        return int((world.render(Pose(x_m, 0.0), DAY, height=120, width=160).labels == light).sum(axis=0).max())
 
     heights = {x: tallest(x) for x in np.arange(0.0, 90.0, 2.0)}
-    last = next(x for x in sorted(heights) if heights[x] > 20 and heights[x + 2.0] < heights[x])  # then out of view
+    last = next(x for x in sorted(heights) if heights[x] > 10 and heights[x + 2.0] < heights[x])  # then out of view
     expected_m = focal_px * lamp_height_m / heights[last]
     for back_m in (8.0, 16.0):
         assert tallest(last - back_m) == pytest.approx(focal_px * lamp_height_m / (expected_m + back_m), abs=1.6)

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import sdk
 from training.world import Pose, View, towns
 from training.world.conditions import Conditions
 from training.world.drives import CONDITIONS, draw_queries
-from training.world.towns import COLUMNS, Plan, write_towns
+from training.world.towns import COLUMNS, Plan, PlanError, write_towns
 from training.world_commands import world_command
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +152,7 @@ def test_an_interrupted_set_goes_on_and_comes_out_the_same(
     kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
     assert total // 2 < len(kept) < total
     sacrificed = sorted(kept)[4]
-    sacrificed.unlink()
+    sacrificed.write_bytes(b"")  # as a power cut may leave it
     written_again = []
     whole = towns._write_whole
     monkeypatch.setattr(towns, "_write_whole", lambda path, data: (written_again.append(path), whole(path, data))[1])
@@ -194,6 +195,9 @@ def test_a_folder_of_something_else_is_left_alone(written: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=r"world\.json has the figures .*choose another folder"):
         write_towns(written, Plan(seed=99), processes=1)
     assert contents(written) == before
+    (tmp_path / "world.json").write_bytes(b"\xff")
+    with pytest.raises(PlanError, match=r"world\.json is not readable"):
+        write_towns(tmp_path, SMALL, processes=1)
 
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -206,8 +210,11 @@ def test_figures_out_of_range_are_refused(tmp_path: Path) -> None:
     for name, value in (("frames", 0), ("seed", -1), ("height", 8), ("streets_per_town", 0), ("queries_per_street", 0)):
         with pytest.raises(ValueError, match=f"{name} is .*expected"):
             Plan(**{name: value})
-    with pytest.raises(ValueError, match="spacing_m"):
-        Plan(spacing_m=200.0)
+    for spacing_m in (200.0, 0.01, float("nan")):
+        with pytest.raises(PlanError, match="spacing_m"):
+            Plan(spacing_m=spacing_m)
+    with pytest.raises(PlanError, match="frames is 10000001, expected 10000000 or fewer"):
+        Plan(frames=10_000_001)
     with pytest.raises(ValueError, match="val_share"):
         Plan(val_share=0.7, test_share=0.5)
     with pytest.raises(ValueError, match="processes"):
@@ -241,3 +248,30 @@ def test_the_verb_writes_a_set_and_says_what_is_wrong(tmp_path: Path, monkeypatc
     blocked = CliRunner().invoke(app, [str(tmp_path / "file"), *figures])
     assert isinstance(blocked.exception, sdk.EngineError)
     assert "expected a folder that can be written" in str(blocked.exception)
+
+
+@pytest.mark.parametrize("error", [BrokenProcessPool("abruptly"), MemoryError()])
+def test_the_verb_says_that_a_process_was_ended(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render_all(*figures: object) -> None:
+        raise error
+
+    monkeypatch.setattr(towns, "_render_all", render_all)
+    app = typer.Typer()
+    app.command()(world_command)
+    ended = CliRunner().invoke(app, [str(tmp_path / "set"), "--frames", "1"])
+    assert isinstance(ended.exception, sdk.EngineError)
+    assert "run it again with fewer --processes, what was written is kept" in str(ended.exception)
+
+
+def test_the_verb_takes_no_mistake_of_ours_for_a_mistake_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render_all(*figures: object) -> None:
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(towns, "_render_all", render_all)
+    app = typer.Typer()
+    app.command()(world_command)
+    assert type(CliRunner().invoke(app, [str(tmp_path / "set"), "--frames", "1"]).exception) is ValueError

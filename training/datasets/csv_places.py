@@ -80,7 +80,7 @@ def read_csv_places(
         part = split
     name = f"{folder.name} {split}"
     columns = [column for column in ((image,) if image else ("image", "path")) if column in table]
-    images = [folder / text for text in table.column(columns[0] if columns else image or "image")]
+    images = [folder / text for text in table.filled(columns[0] if columns else image or "image")]
     require_images(name, images)
     regions = table.groups(region)[0].astype(np.int32) if region in table else np.zeros(len(images), np.int32)
     positions_m = _positions_m(table)
@@ -148,7 +148,14 @@ def _positions_m(table: Table) -> npt.NDArray[np.float64] | None:
     if "x_m" in table and "y_m" in table:
         return np.column_stack([table.numbers("x_m"), table.numbers("y_m")])
     if "lat_deg" in table and "lon_deg" in table:
-        return wgs84_to_metres(table.numbers("lat_deg"), table.numbers("lon_deg"))
+        lat_deg, lon_deg = table.numbers("lat_deg"), table.numbers("lon_deg")
+        if (beyond := (np.abs(lat_deg) > 90.0) | (np.abs(lon_deg) > 180.0)).any():
+            row = int(beyond.argmax())
+            raise MapError(
+                f"{table.where(row)}: latitude {lat_deg[row]:g}, longitude {lon_deg[row]:g} are not on Earth, expected "
+                "degrees; are the columns swapped?"
+            )
+        return wgs84_to_metres(lat_deg, lon_deg)
     return None
 
 

@@ -68,9 +68,13 @@ def read_frame_ranges(
     if len(truth) == 0:
         left_of = query_sets or "those to be trusted"
         raise MapError(f"{truth.path}: no row is left of {left_of}, expected some; correct it")
-    asked = [folder / parts / query for parts, query in zip(*map(truth.column, COLUMNS[:2]), strict=True)]
+    asked = [folder / parts / query for parts, query in zip(*map(truth.filled, COLUMNS[:2]), strict=True)]
     require_images(name, asked)
     answers = list_image_files(_database(folder, database))
+    by_name: dict[str, Path] = {}
+    for file in answers:
+        if (other := by_name.setdefault(file.name, file)) != file:
+            raise MapError(f"{other} and {file} have one name, expected each once in the database; rename one")
     counterpart, first, last = (_numbers(truth, column, answers) for column in COLUMNS[2:])
     if (backward := last < first).any():
         raise MapError(

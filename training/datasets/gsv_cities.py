@@ -54,7 +54,7 @@ def read_gsv_cities(
     """
     tables = folder / "Dataframes"
     found = sorted(path.stem for path in tables.glob("*.csv"))
-    chosen = found if cities is None else list(cities)
+    chosen = list(dict.fromkeys(cities)) if cities else found
     if not chosen:
         raise MapError(f"{tables}: holds no CSV, expected one a city; check the folder")
     if absent := [city for city in chosen if city not in found]:

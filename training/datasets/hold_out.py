@@ -40,17 +40,19 @@ def hold_out(training_set: TrainingSet, share: float = 0.2, seed: int = 0) -> tu
     Args:
         training_set: what to divide.
         share: of the queries to hold out, in (0, 1); about: groups are not cut if they need not be.
-        seed: of the choice among groups and stretches.
+        seed: of the choice among groups and stretches, >= 0.
 
     Returns:
         To train with, and to validate with. The first lacks all images that are near a query held out, and queries
         that would need them. The second has all of the database: what is known from training distracts there.
 
     Raises:
-        MapError: `share` is out of range, or one part would be without queries.
+        MapError: `share` or `seed` is out of range, or one part would be without queries.
     """
     if not 0.0 < share < 1.0:
         raise MapError(f"{training_set.name}: share is {share:g}, expected more than 0 and less than 1; correct it")
+    if seed < 0:
+        raise MapError(f"{training_set.name}: seed is {seed}, expected 0 or more; correct it")
     queries, count = training_set.queries, len(training_set.queries)
     near_of = np.repeat(np.arange(count), [len(near) for near in training_set.near])
     near = np.concatenate(training_set.near)

@@ -16,14 +16,23 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 def list_image_files(folder: Path) -> list[Path]:
     """The image files below a folder, by name, without hidden ones.
 
+    Links to folders are followed, but for those to a folder that they lie in.
+
     Raises:
         MapError: there are none, or no folder.
     """
     if not folder.is_dir():
         raise MapError(f"{folder}: there is no such folder, expected a folder of images; check the path")
     found: list[str] = []
+    way: dict[str, frozenset[tuple[int, int]]] = {}  # the folders above each one yet to be walked
     for parent, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(parent)  # noqa: PTH116 - a str, as os.walk gives it
+        identity, above = (status.st_dev, status.st_ino), way.pop(parent, frozenset())
+        if identity in above:  # a link back up, which would go round for ever
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
+        way |= dict.fromkeys((os.path.join(parent, name) for name in folders), above | {identity})  # noqa: PTH118
         found += [
             os.path.join(parent, name)  # noqa: PTH118 - a Path for each of a million names takes seconds
             for name in files

@@ -33,12 +33,10 @@ def find_label_maps(training_set: TrainingSet, image_root: Path | None, labels_f
             "the label maps of each set before joining them"
         )
     try:
-        maps = tuple((labels_folder / image.relative_to(root)).with_suffix(".png") for image in training_set.images)
-    except ValueError:
-        outside = next(image for image in training_set.images if not image.is_relative_to(root))
+        maps = tuple((labels_folder / _below(root, image)).with_suffix(".png") for image in training_set.images)
+    except ValueError as error:
         raise MapError(
-            f"{training_set.name}: {outside} lies outside of {root}, whose tree the label maps mirror; name a folder "
-            "that holds all images"
+            f"{training_set.name}: {error}, whose tree the label maps mirror; name a folder that holds all images"
         ) from None
     if missing := find_missing(maps):
         raise MapError(
@@ -54,3 +52,12 @@ def find_label_maps(training_set: TrainingSet, image_root: Path | None, labels_f
         )
         raise MapError(f"{training_set.name}: {one} and {other} would share one label map; rename one of them")
     return maps
+
+
+def _below(root: Path, image: Path) -> Path:
+    """An image's path below a folder; ValueError if it lies elsewhere, as it may by way of "..", too."""
+    if image.is_relative_to(root) and ".." not in (below := image.relative_to(root)).parts:
+        return below
+    if image.resolve().is_relative_to(root.resolve()):
+        return image.resolve().relative_to(root.resolve())
+    raise ValueError(f"{image} lies outside of {root}")

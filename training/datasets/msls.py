@@ -89,7 +89,7 @@ def read_msls(
     if subtask not in SUBTASKS or (subtask != "all" and split == "train"):
         raise MapError(f"msls {split}: subtask is {subtask!r}, expected {' '.join(SUBTASKS)} in val; choose one")
     root = folder if folder.name == "train_val" or not (folder / "train_val").is_dir() else folder / "train_val"
-    chosen = CITIES[split] if cities is None else cities
+    chosen = tuple(dict.fromkeys(cities)) if cities else CITIES[split]
     if wrong := [city for city in chosen if city not in CITIES[split]]:
         raise MapError(f"msls {split}: {wrong[0]} is none of its cities, {', '.join(CITIES[split])}; correct cities")
     if absent := [city for city in chosen if not (root / city).is_dir()]:

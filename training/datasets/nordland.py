@@ -111,7 +111,14 @@ def read_nordland(
             + ("the same frames of both seasons" if rule.step == 1 else f"every {rule.step}th frame to be asked")
             + "; unpack the rest of them"
         )
-    off = float(rule.tolerance if tolerance is None else tolerance)
+    if rule.step == 1:
+        for one, other in zip(asked, answers, strict=True):
+            if one.stem != other.stem:
+                raise MapError(
+                    f"nordland {protocol}: {one} and {other} stand at one place of the order, expected one name for a "
+                    "frame in both seasons; unpack the rest of them"
+                )
+    off = (rule.tolerance if tolerance is None else tolerance) + 0.5  # frames are whole: a tolerance of 0 is one too
     return set_from_positions(
         f"nordland {protocol} {split}",
         [*asked, *answers],
@@ -128,7 +135,13 @@ def _clean(folder: Path, files: list[Path]) -> list[Path]:
     """Those that the list in the folder names; all, if there is no list."""
     if not (folder / CLEAN_NAMES).is_file():
         return files
-    names = set((folder / CLEAN_NAMES).read_text("utf-8").split())
+    try:
+        names = set((folder / CLEAN_NAMES).read_text("utf-8").split())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MapError(
+            f"{folder / CLEAN_NAMES}: cannot be read ({reason}), expected file names in UTF-8; replace it"
+        ) from None
     kept = [file for file in files if file.name in names]
     if not kept:
         raise MapError(

@@ -131,7 +131,7 @@ def set_from_positions(
         root: folder that the images lie in.
 
     Raises:
-        MapError: no query has a positive, or a radius or position is no number.
+        MapError: no query has a positive, a file is its own, or a radius, an angle or a position is out of range.
 
     Source: Warburg et al., Mapillary Street-Level Sequences (CVPR 2020): 10 m for training's positives, 25 m for
     evaluation and for what may not be a negative.
@@ -141,6 +141,8 @@ def set_from_positions(
             f"{name}: radii of {positive_radius_m:g} m and {near_radius_m:g} m found, expected 0 < positives <= near; "
             "correct them"
         )
+    if not most_turned_deg >= 0.0:  # nan too
+        raise MapError(f"{name}: most_turned_deg is {most_turned_deg:g}, expected degrees >= 0; correct it")
     if not np.isfinite(positions_m[np.concatenate([queries, database])]).all():
         raise MapError(f"{name}: a position is not a finite number, expected metres; correct it")
     regions = np.zeros(len(images), np.int32) if region is None else region
@@ -247,8 +249,16 @@ def set_from_pairs(
         root, positions_m: see `TrainingSet`.
 
     Raises:
-        MapError: no query has a positive.
+        MapError: no query has a positive, or one file would be its own under two numbers.
     """
+    asker = np.asarray(queries, np.int64)[row]
+    number: dict[Path, int] = {}
+    files = np.fromiter((number.setdefault(image, len(number)) for image in images), np.int64, len(images))
+    if (twice := (files[asker] == files[found]) & (asker != found)).any():
+        raise MapError(
+            f"{name}: {images[asker[twice.argmax()]]} is listed twice and would be its own positive, expected every "
+            "image once; remove one row, or name another folder"
+        )
     order = np.lexsort((found, row))
     row, found, positive = row[order], found[order], positive[order]
     matched = np.bincount(row[positive], minlength=len(queries)) > 0

@@ -11,7 +11,14 @@ from . import traverse
 from .camera import Pose
 from .drives import Drive, draw_queries, draw_reference
 
-__all__ = ["Job", "Plan", "jobs_of_street"]
+__all__ = ["Job", "Plan", "PlanError", "jobs_of_street"]
+
+LEAST_SPACING_M = 0.1
+MOST_FRAMES = 10_000_000
+
+
+class PlanError(ValueError):
+    """A figure of a set is out of range, or its folder holds something else."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +26,19 @@ class Plan:
     """The figures of a set of towns. The same figures give the same files.
 
     Attributes:
-        frames: at least as many; towns are whole, so there may be more.
+        frames: at least as many, to 10,000,000; towns are whole, so there may be more.
         seed: >= 0.
         height: of the frames, px, >= 32.
         width: of the frames, px, >= 32.
         streets_per_town: >= 1.
         street_length_m: >= `spacing_m`.
         queries_per_street: drives beside the reference, >= 1.
-        spacing_m: between two frames of a drive, > 0.
+        spacing_m: between two frames of a drive, >= 0.1.
         val_share: of the towns; at least one.
         test_share: of the towns; at least one.
 
     Raises:
-        ValueError: a figure is out of range.
+        PlanError: a figure is out of range.
     """
 
     frames: int = 20000
@@ -49,14 +56,16 @@ class Plan:
         least = {"frames": 1, "seed": 0, "height": 32, "width": 32, "streets_per_town": 1, "queries_per_street": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected {low} or more")
-        if not 0.0 < self.spacing_m <= self.street_length_m < math.inf:
-            raise ValueError(
-                f"spacing_m is {self.spacing_m} and street_length_m {self.street_length_m}, expected a spacing above 0 "
-                "and a street that is as long or longer"
+                raise PlanError(f"{name} is {getattr(self, name)}, expected {low} or more")
+        if self.frames > MOST_FRAMES:
+            raise PlanError(f"frames is {self.frames}, expected {MOST_FRAMES} or fewer")
+        if not LEAST_SPACING_M <= self.spacing_m <= self.street_length_m < math.inf:
+            raise PlanError(
+                f"spacing_m is {self.spacing_m} and street_length_m {self.street_length_m}, expected a spacing of "
+                f"{LEAST_SPACING_M} or more and a street that is as long or longer"
             )
         if not (self.val_share >= 0.0 and self.test_share >= 0.0 and self.val_share + self.test_share < 1.0):
-            raise ValueError(
+            raise PlanError(
                 f"val_share is {self.val_share} and test_share {self.test_share}, expected shares that leave some "
                 "to train"
             )

@@ -201,7 +201,8 @@ def _clip_near(corners: Points) -> Points:
 def _paint_horizon(buffer: GBuffer, seed: int, skyline: Skyline | None) -> None:
     """Sky above, open ground below, hills in between that no drive comes nearer to."""
     camera = buffer.camera
-    horizon = math.ceil(camera.centre_v)
+    level = math.ceil(camera.centre_v)  # of the horizon, which a low frame may not reach
+    horizon = min(max(level, 0), camera.height)
     words = buffer.colours.view(np.uint32)[..., 0]  # a pixel at a time is several times as fast as a byte at a time
     words[:horizon] = _word((0, 0, 0), surface("sky", Light.OWN))
     words[horizon:] = _word(TERRAIN, surface("terrain", Light.UP))
@@ -218,13 +219,13 @@ def _paint_horizon(buffer: GBuffer, seed: int, skyline: Skyline | None) -> None:
             (skyline.hills, skyline.hill, "vegetation"),
             (skyline.roofs, skyline.roof, "building"),
         ):
-            outline = rows >= horizon - heights.take(bins) * camera.focal_px
+            outline = rows >= level - heights.take(bins) * camera.focal_px
             np.putmask(words[:horizon], outline & (heights.take(bins) > 0.0), _word(colour, surface(label, Light.SOFT)))
         return
     phases = np.random.default_rng([seed, 0x411]).uniform(0.0, 2.0 * math.pi, 6)
     waves = sum(math.sqrt(k) ** -1 * np.sin(k * k * azimuths + phase) for k, phase in enumerate(phases, start=1))
     heights = np.maximum(0.045 + 0.012 * waves, 0.01) * camera.focal_px  # (W',)
-    hills = rows >= horizon - heights
+    hills = rows >= level - heights
     np.putmask(words[:horizon], hills, _word(HILL, surface("vegetation", Light.SOFT)))
 
 
@@ -235,7 +236,9 @@ def _word(colour: Colour, surface_byte: int) -> np.uint32:
 def _grain(buffer: GBuffer, seed: int) -> None:
     """Roughness of asphalt, slabs and grass, fixed to the ground: colours vary, surface bytes do not."""
     camera = buffer.camera
-    horizon = math.ceil(camera.centre_v)
+    horizon = min(max(math.ceil(camera.centre_v), 0), camera.height)
+    if horizon == camera.height:
+        return
     homography = np.diag([GRAIN_PX_PER_M, GRAIN_PX_PER_M, 1.0]) @ camera.pixels_to_plane(camera.pose.height_m)
     offset = np.array(
         [

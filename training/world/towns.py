@@ -29,9 +29,9 @@ import cv2
 import numpy as np
 
 from . import SPEED_M_PER_S, World
-from .plan import Plan, jobs_of_street
+from .plan import Plan, PlanError, jobs_of_street
 
-__all__ = ["COLUMNS", "VERSION", "Plan", "write_towns"]
+__all__ = ["COLUMNS", "VERSION", "Plan", "PlanError", "write_towns"]
 
 VERSION = 1  # of what the figures draw: raised when the same figures would give other frames
 COLUMNS = (
@@ -64,12 +64,12 @@ def write_towns(
         progress: called with the number of frames there are and the number of all.
 
     Raises:
-        ValueError: the folder holds a set with other figures, or `processes` is below 1.
+        PlanError: the folder holds a set with other figures, or `processes` is below 1.
         OSError: the folder cannot be written, or the disk is full. What was written is kept: run it again.
     """
     processes = os.cpu_count() or 1 if processes is None else processes
     if processes < 1:
-        raise ValueError(f"processes is {processes}, expected 1 or more")
+        raise PlanError(f"processes is {processes}, expected 1 or more")
     try:
         _write_plan(folder, plan)
         done = 0
@@ -91,18 +91,20 @@ def _write_plan(folder: Path, plan: Plan) -> None:
     path = folder / "world.json"
     if path.exists():
         try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
             found = None
         if found != figures:
             other = "is not readable" if found is None else f"has the figures {found}"
-            raise ValueError(
+            raise PlanError(
                 f"{path} {other}, expected {figures}; choose another folder, or repeat those figures to continue"
             )
     elif folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} holds files and no world.json, expected an empty folder; choose another one")
-    (folder / "labels").mkdir(parents=True, exist_ok=True)
+        raise PlanError(f"{folder} holds files and no world.json, expected an empty folder; choose another one")
+    folder.mkdir(parents=True, exist_ok=True)
+    # First of all: what is interrupted here must know its folder again.
     _write_whole(path, (json.dumps(figures, indent=2) + "\n").encode())
+    (folder / "labels").mkdir(exist_ok=True)
     _write_whole(folder / "labels" / "labels.json", b'{"label_set": "cityscapes19"}\n')
 
 
@@ -162,7 +164,8 @@ def _render_street(folder: Path, plan: Plan, town: int, street: int) -> Iterator
         images, labels = folder / "images" / job.path, folder / "labels" / job.path
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
-        there = {entry.name for entry in os.scandir(images)} | {entry.name for entry in os.scandir(labels)}
+        # A power cut may leave a name without content.
+        there = {entry.name for half in (images, labels) for entry in os.scandir(half) if entry.stat().st_size > 0}
         untold = 0
         for index, pose in enumerate(job.poses):
             untold += 1
@@ -222,7 +225,7 @@ def _write_table(folder: Path, plan: Plan) -> None:
 
 def _write_whole(path: Path, content: bytes) -> None:
     """A reader sees the whole file or none."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two runs at one folder do not meet in it
     try:
         partial.write_bytes(content)
         partial.replace(path)
