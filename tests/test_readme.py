@@ -16,7 +16,7 @@ from sdk.cli import app, main
 from training.world import DAY, DUSK, World, traverse, write_traverse
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["docs/search.md", "docs/datasets.md", "docs/training.md"]
+PAGES = ["docs/search.md", "docs/datasets.md", "docs/training.md", "docs/ablation.md"]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "models/README.md", *PAGES]
 
 
@@ -89,7 +89,7 @@ def test_six_lines_are_six() -> None:
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 6
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/training.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/ablation.md"])
 def test_commands_are_understood(document: str) -> None:
     """Those that take long, too: their verbs and options exist."""
     text = (ROOT / document).read_text()
