@@ -28,9 +28,9 @@ from sdk._core import l2_normalize
 from sdk.cli.console import print_table, progress_bars
 from sdk.evaluation import rank
 from sdk.evaluation_sets import find_dataset, read_frame_sets
+from training.ablation_report import compare_paired
 
 VALUES = (1, 5, 10)
-RESAMPLES = 10_000
 
 Floats = npt.NDArray[np.float32]
 Describe = Callable[[Path], Floats]
@@ -134,26 +134,10 @@ def compare(title: str, right: dict[str, npt.NDArray[np.int64]]) -> list[dict[st
             **recalls,
         }
         if ranks is not first:
-            row |= dict(zip(("difference", "low", "high"), paired(ranks, first), strict=True))
+            found = compare_paired(ranks, first)
+            row |= {"difference": found.difference, "low": found.low, "high": found.high}
         rows.append(row)
     return rows
-
-
-def paired(ranks: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> tuple[float, float, float]:
-    """Difference of R@1 in points and the middle 95 % of what resampled queries and seeds give.
-
-    With as many seeds on both sides seed i is compared with seed i; else each side's seeds are drawn by themselves.
-    """
-    ours, theirs = ranks <= 1, first <= 1  # (S, Q), (T, Q)
-    rng = np.random.default_rng(0)
-    drawn = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        queries = rng.integers(0, ours.shape[1], ours.shape[1])
-        own = rng.integers(0, len(ours), len(ours))
-        other = own if len(ours) == len(theirs) else rng.integers(0, len(theirs), len(theirs))
-        drawn[i] = ours[own][:, queries].mean() - theirs[other][:, queries].mean()
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return 100.0 * float(ours.mean() - theirs.mean()), 100.0 * float(low), 100.0 * float(high)
 
 
 def shown(row: dict[str, object]) -> list[str]:

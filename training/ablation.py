@@ -21,20 +21,19 @@ from sdk import ContractError
 from .checkpoint import replace_when_done
 from .distillation import Teacher
 from .image_store import LabelStore
-from .material import Material, digest_of
+from .material import Material
 from .model import DescriptorNet
-from .ranking import first_right_ranks, recall_percent
+from .ranking import recall_percent
 from .recipe import Recipe, write_recipe
 from .stages import (
     Workshop,
     compare_branches,
-    describe_material,
     rgb_inputs,
     seg_inputs,
     train_rgb_branch,
     train_seg_branch,
 )
-from .train import Trained
+from .train import Trained, ranks_on
 
 __all__ = ["ROWS", "Row", "count_runs", "rows_of", "run_ablation", "scan"]
 
@@ -181,7 +180,7 @@ class _Seed:
             return False
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            same = (found["test_set"], found["recipe"]) == (digest_of(self._test), self._matters(row))
+            same = (found["test_set"], found["recipe"]) == (self._test.digest, self._matters(row))
         except (OSError, ValueError, KeyError):
             raise ContractError(f"{path}: cannot be read, expected a finished run; remove it") from None
         if not same:
@@ -214,14 +213,13 @@ class _Seed:
                 shares = teacher.pairs.shares
                 net, trained = train_rgb_branch(self._workshop, recipe, self._own / row.name, teacher)
             inputs = rgb_inputs(self._test, net, self._recipe, processes)
-        ranks = first_right_ranks(
-            self._test.data, describe_material(self._workshop, self._test, self._recipe, net, inputs)
-        )
+        telling = self._workshop.telling("describing test")
+        ranks = ranks_on(net, self._test.data, inputs, self._recipe, processes, telling)
         record = {
             "row": row.name,
             "seed": self._recipe.seed,
             "recipe": self._matters(row),
-            "test_set": digest_of(self._test),
+            "test_set": self._test.digest,
             "passes": trained.passes,
             "seconds": round(trained.seconds, 1),
             "step": trained.step,

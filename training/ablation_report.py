@@ -66,10 +66,11 @@ class Comparison:
 
 
 def compare_paired(first: Sequence[Ranks], second: Sequence[Ranks], seeds: tuple[int, ...] = ()) -> Comparison:
-    """R@1 of two rows on the same queries under the same seeds, with a bootstrap interval over both.
+    """R@1 of two rows on the same queries, with a bootstrap interval over queries and seeds.
 
-    Queries are drawn anew, the same for all seeds and both rows, and so are seeds. They are drawn one by one, as if
-    neighbours along a street had nothing in common: the interval is rather too narrow.
+    Queries are drawn anew, the same for all seeds and both rows, and so are seeds: seed i is compared with seed i where
+    both rows have as many, else each row's are drawn by themselves. Queries are drawn one by one, as if neighbours
+    along a street had nothing in common: the interval is rather too narrow.
 
     Args:
         first, second: for each seed, int64 (Q,), the rank of each query's first right answer.
@@ -77,20 +78,27 @@ def compare_paired(first: Sequence[Ranks], second: Sequence[Ranks], seeds: tuple
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), percentile interval.
     """
-    gains = np.stack([(a <= 1).astype(np.float64) - (b <= 1) for a, b in zip(first, second, strict=True)])  # (S, Q)
+    ours, theirs = ((np.stack(list(ranks)) <= 1).astype(np.float64) for ranks in (first, second))  # (S, Q), (T, Q)
     rng = np.random.default_rng(0)
-    count, queries = gains.shape
+    (count, queries), paired = ours.shape, len(ours) == len(theirs)
     drawn = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
-        share = np.bincount(rng.integers(0, count, count), minlength=count) / count
-        drawn[i] = (share @ gains)[rng.integers(0, queries, queries)].mean()
+        share = _drawn_shares(rng, count)
+        other = share if paired else _drawn_shares(rng, len(theirs))
+        drawn[i] = (share @ ours - other @ theirs)[rng.integers(0, queries, queries)].mean()
     low, high = np.percentile(drawn, [2.5, 97.5])
-    mean = 100.0 * float(gains.mean())
+    mean = 100.0 * float(ours.mean() - theirs.mean())
     half = math.inf
-    if count > 1:
+    if paired and count > 1:
         degrees = min(count - 1, len(STUDENT_T))
-        half = STUDENT_T[degrees - 1] * 100.0 * float(gains.mean(axis=1).std(ddof=1)) / math.sqrt(count)
+        spread = (ours - theirs).mean(axis=1).std(ddof=1)
+        half = STUDENT_T[degrees - 1] * 100.0 * float(spread) / math.sqrt(count)
     return Comparison(mean, 100.0 * float(low), 100.0 * float(high), seeds, mean - half, mean + half)
+
+
+def _drawn_shares(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    """How much of a resampled row each of its seeds is."""
+    return np.bincount(rng.integers(0, count, count), minlength=count) / count
 
 
 def read_rows(folder: Path) -> Rows:

@@ -17,7 +17,7 @@ from .datasets.training_set import TrainingSet
 from .heads import fit_grid_head
 from .image_store import FrameStore, LabelStore
 from .label_sets import CLUSTERS
-from .model import DescriptorNet, l2_normalize, pretrained_net
+from .model import DescriptorNet, l2_normalize, normalize_pixels, pretrained_net
 from .segmentation import encode_label_map
 
 __all__ = [
@@ -64,15 +64,14 @@ class FrameInputs:
         self, store: FrameStore, net: DescriptorNet, augmentation: float, crop: float, device: torch.device
     ) -> None:
         self._store, self._augmentation, self._crop, self._device = store, augmentation, crop, device
-        self._mean = torch.tensor(net.backbone.mean, device=device)[:, None, None]
-        self._std = torch.tensor(net.backbone.std, device=device)[:, None, None]
+        self._mean, self._std = net.backbone.mean, net.backbone.std
 
     def batch(self, indices: Indices, generator: torch.Generator | None) -> Tensor:
         frames = torch.from_numpy(self._store.read(indices)).to(self._device)  # (n, h, w, 3)
-        pixels = frames.permute(0, 3, 1, 2).float()  # (n, 3, h, w)
         if generator is not None:
-            pixels = augment(pixels, self._augmentation, self._crop, generator)
-        return (pixels - self._mean) / self._std
+            pixels = frames.permute(0, 3, 1, 2).float()  # (n, 3, h, w)
+            frames = augment(pixels, self._augmentation, self._crop, generator).permute(0, 2, 3, 1)  # (n, h, w, 3)
+        return normalize_pixels(frames, self._mean, self._std)  # (n, 3, h, w)
 
 
 class LabelInputs:

@@ -29,7 +29,7 @@ from sdk import ContractError, EngineError, ModelContract
 
 from .model import DescriptorNet, weights_sha256
 
-__all__ = ["load_checkpoint", "load_weights", "read_about", "replace_when_done", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_weights", "replace_when_done", "save_checkpoint"]
 
 FORMAT = "structvpr-checkpoint"
 SCHEMA = 1
@@ -78,7 +78,7 @@ def save_checkpoint(
         path: the file to write, usually `.pt`.
         net: the branch that will be exported.
         contract: made by `make_contract` from these very weights.
-        about: how it came to be: recipe, data, figures; plain values. `read_about` gives it back.
+        about: how it came to be: recipe, data, figures; plain values, kept under that key.
 
     Raises:
         ContractError: the contract is of other weights.
@@ -143,17 +143,6 @@ def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
         ) from None
     check_weights(str(path), net, contract)
     return net.eval(), contract
-
-
-def read_about(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint says of how it came to be: recipe, data, figures on validation.
-
-    Raises:
-        EngineError: as `load_checkpoint`.
-    """
-    record = read_tensors(path, "make one with `structvpr train student`")
-    about = record.get("about", {}) if isinstance(record, dict) else {}
-    return dict(about)
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:

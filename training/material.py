@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from .image_store import FrameStore, LabelStore
 from .processes import Processes
 from .segmentation import confidence_of
 
-__all__ = ["Material", "digest_of", "has_own_split", "open_material"]
+__all__ = ["Material", "has_own_split", "open_material"]
 
 LABELS_FILE = "labels.json"  # beside label maps: says whose ids they hold
 CONFIDENCE = ".confidence.png"
@@ -54,6 +55,29 @@ class Material:
                 "with `structvpr train labels`"
             )
         return self.labels
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A sha256 of what the set asks and knows, and which images it is made of: hex digits.
+
+        The folders far above do not count, so that a set may move; nor do pixels.
+        """
+        return self._digest(["/".join(path.parts[-3:]) for path in self.data.images])
+
+    @functools.cached_property
+    def labels_digest(self) -> str:
+        """The same, and which label map each image has."""
+        maps = [str(path) for path in self.label_store().given_maps]
+        return self._digest(["/".join(path.parts[-3:]) for path in self.data.images] + maps)
+
+    def _digest(self, names: list[str]) -> str:
+        data, known = self.data, hashlib.sha256()
+        for name in names:
+            known.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        counts = [np.array([len(rows) for rows in lists], np.int64) for lists in (data.positives, data.near)]
+        for column in (data.queries, data.database, data.region, *counts, *data.positives, *data.near):
+            known.update(np.ascontiguousarray(column).data)
+        return known.hexdigest()
 
 
 def open_material(
@@ -127,28 +151,6 @@ def _open_labels(
             if progress is not None:
                 progress("confidences", i + 1, len(maps))
     return store, confidence
-
-
-def digest_of(material: Material, *, labels: bool = False) -> str:
-    """A sha256 of what a set asks and knows, and which files it is made of: hex digits.
-
-    Of images the folders far above do not count, so that a set may move; nor do pixels.
-
-    Args:
-        material: the set.
-        labels: whether label maps count too.
-    """
-    data = material.data
-    known = hashlib.sha256()
-    names = ["/".join(path.parts[-3:]) for path in data.images]
-    if labels:
-        names += [str(path) for path in material.label_store().given_maps]
-    for name in names:
-        known.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    counts = [np.array([len(rows) for rows in lists], np.int64) for lists in (data.positives, data.near)]
-    for column in (data.queries, data.database, data.region, *counts, *data.positives, *data.near):
-        known.update(np.ascontiguousarray(column).data)
-    return known.hexdigest()
 
 
 def has_own_split(data: str) -> bool:

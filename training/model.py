@@ -39,7 +39,7 @@ def normalize_pixels(frames: Tensor, mean: Triple, std: Triple) -> Tensor:
     """Turn prepared frames into the trunk's input: the one place where mean and std are applied.
 
     Args:
-        frames: uint8 (N, h, w, 3), RGB, as `sdk.prepare` makes them.
+        frames: uint8 (N, h, w, 3), RGB, as `sdk.prepare` makes them; or float32 of the same range.
         mean, std: pixel values (0 to 255) of `ModelContract`.
 
     Returns:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sdk import ContractError
 
+from .segmentation import CLUSTER_WEIGHTS
 from .weighting import SELECTIONS
 
 __all__ = ["Recipe", "read_recipe", "write_recipe"]
@@ -104,7 +105,7 @@ class Recipe:
     describe_precision: str = "float32"
     augmentation: float = 0.5
     crop: float = 0.1
-    class_weights: tuple[float, ...] = (2.0, 0.5, 1.0, 1.0, 1.0, 1.0)
+    class_weights: tuple[float, ...] = CLUSTER_WEIGHTS
     rank_threshold: int = 10
     weight_form: str = "log_rank"
     weight_tau: float = 1.0

@@ -28,21 +28,19 @@ from torch import Tensor
 
 from sdk import ContractError
 
-from .branches import FrameInputs, Inputs, LabelInputs, describe, freeze, make_rgb_branch, make_seg_branch, start_head
+from .branches import FrameInputs, Inputs, LabelInputs, freeze, make_rgb_branch, make_seg_branch, start_head
 from .checkpoint import replace_when_done
 from .distillation import Teacher
-from .material import Material, digest_of
+from .material import Material
 from .model import DescriptorNet, weights_sha256
 from .pair_table import PairTable, make_pair_table, write_pair_table
 from .processes import Processes
 from .recipe import Recipe
-from .steps import PRECISIONS
-from .train import Trained, recall_on, train_branch
+from .train import Trained, describe_together, recall_on, train_branch
 
 __all__ = [
     "Workshop",
     "compare_branches",
-    "describe_material",
     "fit_to_minutes",
     "rgb_inputs",
     "seg_inputs",
@@ -76,9 +74,10 @@ class Workshop:
     progress: Callable[[str, int, int], None] | None = None
     tensorboard: bool = False
 
-    def digest(self, *, labels: bool) -> str:
-        """Of both sets, see `digest_of`."""
-        return " ".join(digest_of(material, labels=labels) for material in (self.training, self.validation))
+    def telling(self, what: str) -> Callable[[int, int], None] | None:
+        """`progress` of one kind of work: told (done, total)."""
+        progress = self.progress
+        return None if progress is None else lambda done, total: progress(what, done, total)
 
 
 def train_rgb_branch(
@@ -103,7 +102,7 @@ def train_rgb_branch(
         recipe.lr,
         recipe.train_norm,
         teacher,
-        workshop.digest(labels=False),
+        f"{workshop.training.digest} {workshop.validation.digest}",
     )
 
 
@@ -114,7 +113,7 @@ def start_rgb_branch(workshop: Workshop, recipe: Recipe, head_file: Path) -> Des
     net = make_rgb_branch(recipe.backbone, workshop.weights, recipe.head).to(processes.device)
     if net.head is None:
         return net
-    of = f"{weights_sha256(net)} {digest_of(workshop.training)} {recipe.height} {recipe.width} {recipe.seed}"
+    of = f"{weights_sha256(net)} {workshop.training.digest} {recipe.height} {recipe.width} {recipe.seed}"
     if processes.is_first and not _holds(head_file, of):
         start_head(net, workshop.training.data, rgb_inputs(workshop.training, net, recipe, processes), recipe.seed)
         head_file.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +136,7 @@ def train_seg_branch(workshop: Workshop, recipe: Recipe, folder: Path) -> tuple[
     """The segmentation branch: stage 1. Returns as `train_rgb_branch`."""
     net = make_seg_branch(recipe.backbone, workshop.weights, recipe.class_weights)
     freeze(net, recipe.seg_frozen_blocks)
-    seen = f"{workshop.digest(labels=True)} {recipe.class_weights}"
+    seen = f"{workshop.training.labels_digest} {workshop.validation.labels_digest} {recipe.class_weights}"
     inputs = seg_inputs(workshop.training, recipe, workshop.processes)
     asked = seg_inputs(workshop.validation, recipe, workshop.processes)
     return _train(workshop, recipe, folder, net, inputs, asked, recipe.seg_lr, recipe.seg_train_norm, None, seen)
@@ -250,7 +249,7 @@ def _train(
     lr: float,
     train_norm: bool,
     teacher: Teacher | None,
-    extra: str,
+    identity_of_data: str,
 ) -> tuple[DescriptorNet, Trained]:
     trained = train_branch(
         net,
@@ -266,25 +265,9 @@ def _train(
         teacher=teacher,
         progress=workshop.progress,
         tensorboard=workshop.tensorboard,
-        identity_of_data=extra,
+        identity_of_data=identity_of_data,
     )
     return net.eval(), trained
-
-
-def describe_material(
-    workshop: Workshop, material: Material, recipe: Recipe, net: DescriptorNet, inputs: Inputs, what: str = "test"
-) -> Floats:
-    """Unit descriptors of all images of a set, float32 (N, D); the processes share the work."""
-    processes, total = workshop.processes, len(material.data.images)
-
-    def tell(done: int, of: int) -> None:
-        if workshop.progress is not None:
-            workshop.progress(f"describing {what}", done, of)
-
-    images = processes.share(np.arange(total))
-    processes.agree(net)
-    part = describe(net, inputs, images, precision=PRECISIONS[recipe.describe_precision], progress=tell)
-    return processes.gather(part, total)
 
 
 def _kept_descriptors(
@@ -292,12 +275,16 @@ def _kept_descriptors(
 ) -> Floats:
     """Descriptors of the whole training set, from `path` if they are of this network and this set."""
     material, processes = workshop.training, workshop.processes
-    of = f"{weights_sha256(net)} {digest_of(material, labels=labels)} {recipe.describe_precision}"
+    digest = material.labels_digest if labels else material.digest
+    of = f"{weights_sha256(net)} {digest} {recipe.describe_precision}"
     if path.exists():
         with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as kept:
             if str(kept["of"]) == of:
                 return np.asarray(kept["descriptors"], np.float32)
-    descriptors = describe_material(workshop, material, recipe, net, inputs, path.stem)
+    everything = np.arange(len(material.data.images))
+    descriptors = describe_together(
+        net, inputs, everything, recipe, processes, workshop.telling(f"describing {path.stem}")
+    )
     processes.wait()  # until every process has looked at the old file
     if processes.is_first:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ from .ranking import first_right_ranks, recall_percent
 from .recipe import Recipe
 from .steps import LOG_EVERY, PRECISIONS, Run
 
-__all__ = ["Trained", "recall_on", "train_branch"]
+__all__ = ["Trained", "describe_together", "ranks_on", "recall_on", "train_branch"]
 
 SAVE_EVERY_S = 300.0
 PROJECTION_IMAGES = 4000  # to fit the FC to
@@ -121,7 +121,7 @@ def train_branch(
     waited = 0 if best is None else run.step // every - best["step"] // every
     with MetricsLog(folder if processes.is_first else None, run.step, tensorboard=tensorboard) as log:
         while run.step < recipe.steps and not run.ended:
-            rows = run.tuples_of_step(lambda images: _describe_together(net, inputs, images, recipe, processes))
+            rows = run.tuples_of_step(lambda images: describe_together(net, inputs, images, recipe, processes))
             branch.train(train_norm)
             hold_frozen(net)
             record = run.take_step(parallel, inputs, rows, teacher)
@@ -167,7 +167,7 @@ def _fit_projection(
         return
     rng = np.random.default_rng([recipe.seed, 0xF17])
     chosen = np.sort(rng.permutation(images)[:PROJECTION_IMAGES])
-    own = _describe_together(branch.net, inputs, chosen, recipe, processes)
+    own = describe_together(branch.net, inputs, chosen, recipe, processes)
     branch.fit_projection(own, teacher.descriptors[chosen])
 
 
@@ -175,18 +175,37 @@ def recall_on(
     net: DescriptorNet, data: TrainingSet, inputs: Inputs, recipe: Recipe, processes: Processes
 ) -> dict[str, float]:
     """R@1, R@5, R@10 and R@20 of a branch on a set, percent."""
+    return recall_percent(ranks_on(net, data, inputs, recipe, processes))
+
+
+def ranks_on(
+    net: DescriptorNet,
+    data: TrainingSet,
+    inputs: Inputs,
+    recipe: Recipe,
+    processes: Processes,
+    progress: Callable[[int, int], None] | None = None,
+) -> Indices:
+    """For each query of a set, the rank of its first right answer under a branch, see `first_right_ranks`."""
     used = np.unique(np.concatenate([data.queries, data.database]))
-    rows = _describe_together(net, inputs, used, recipe, processes)
+    rows = describe_together(net, inputs, used, recipe, processes, progress)
     descriptors = np.zeros((len(data.images), rows.shape[1]), np.float32)
     descriptors[used] = rows
-    return recall_percent(first_right_ranks(data, descriptors))
+    return first_right_ranks(data, descriptors)
 
 
-def _describe_together(
-    net: DescriptorNet, inputs: Inputs, images: Indices, recipe: Recipe, processes: Processes
+def describe_together(
+    net: DescriptorNet,
+    inputs: Inputs,
+    images: Indices,
+    recipe: Recipe,
+    processes: Processes,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Floats:
+    """Unit descriptors of images, float32 (n, D), on every process; the processes share the work, see `describe`."""
     processes.agree(net)
-    part = describe(net, inputs, processes.share(images), precision=PRECISIONS[recipe.describe_precision])
+    precision = PRECISIONS[recipe.describe_precision]
+    part = describe(net, inputs, processes.share(images), precision=precision, progress=progress)
     return processes.gather(part, len(images))
 
 
