@@ -25,7 +25,8 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from sdk import EngineError, FrameError, ModelContract, open_source, prepare
-from training.checkpoint import load_checkpoint, replace_when_done
+from sdk.atomic_file import replace_when_done
+from training.checkpoint import load_checkpoint
 from training.model import DeployedNet
 
 from .agreement import Agreement, Frame, synthetic_frames, verify

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
 
+from .atomic_file import flush_folder, move_into_place
 from .contract import ModelContract
 from .errors import MapError
 from .localization import Geography
@@ -24,7 +25,6 @@ __all__ = [
     "Pair",
     "connect",
     "create_file",
-    "move_into_place",
     "place_new_map",
     "read_meta",
     "require_new",
@@ -203,23 +203,7 @@ def place_new_map(temporary: Path, path: Path) -> None:
         move_into_place(temporary, path)  # a file system without links (FAT)
         return
     temporary.unlink()
-    _flush_folder(path.parent)
-
-
-def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a finished file its name so that a power cut leaves the whole file or none."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _flush_folder(path.parent)
-
-
-def _flush_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    flush_folder(path.parent)
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, Access]:

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .atomic_file import move_into_place
 from .errors import MapError
 from .localization import Match
-from .map_file import move_into_place, scratch
+from .map_file import scratch
 
 __all__ = ["ReportRow", "thumbnail", "write_report"]
 

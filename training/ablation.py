@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from sdk import ContractError
+from sdk.atomic_file import replace_when_done
 
-from .checkpoint import replace_when_done
 from .distillation import Teacher
 from .image_store import LabelStore
 from .material import Material

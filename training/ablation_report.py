@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import MapError
+from sdk.atomic_file import replace_when_done
 
 from .ablation import ROWS
-from .checkpoint import replace_when_done
 
 __all__ = ["Comparison", "compare_paired", "read_rows", "write_report"]
 

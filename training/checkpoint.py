@@ -15,10 +15,7 @@ It is read with `weights_only=True`, so a file from elsewhere can hold numbers b
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,47 +23,14 @@ import torch
 from torch import Tensor
 
 from sdk import ContractError, EngineError, ModelContract
+from sdk.atomic_file import replace_when_done
 
 from .model import DescriptorNet, weights_sha256
 
-__all__ = ["load_checkpoint", "load_weights", "replace_when_done", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_weights", "save_checkpoint"]
 
 FORMAT = "structvpr-checkpoint"
 SCHEMA = 1
-
-
-@contextmanager
-def replace_when_done(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there when the block ends without an error.
-
-    A reader of `path` sees the old file or the new one, never half of one; an error leaves the old one.
-
-    Raises:
-        EngineError: the folder cannot be written.
-    """
-    path = Path(path)
-    try:
-        handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise EngineError(
-            f"cannot write {path}: {error.strerror}, expected a folder that exists and can be written; "
-            "choose another path"
-        ) from None
-    temporary = Path(temporary_name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
-        temporary.replace(path)
-    except OSError as error:
-        raise EngineError(
-            f"cannot write {path}: {error.strerror}, expected a file that can be replaced on a disk with "
-            "room; choose another path"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sdk import ContractError
+from sdk.atomic_file import replace_when_done
 
-from .checkpoint import replace_when_done
 from .espnetv2 import STRIDE, ESPNetv2, load_espnetv2
 from .label_sets import LABEL_SETS
 from .model import normalize_pixels

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import EngineError, FrameError, MapError, ModelContract, prepare, read_image
+from sdk.atomic_file import replace_when_done
 
-from .checkpoint import replace_when_done
 from .label_png import read_label_map
 from .segmentation import cluster_label_map, find_label_set
 

@@ -18,8 +18,8 @@ from typing import Any
 import cv2
 
 from sdk import FrameError, MapError, read_image
+from sdk.atomic_file import replace_when_done
 
-from .checkpoint import replace_when_done
 from .datasets.image_files import list_image_files
 from .label_png import encode_palette_png, palette_of
 from .segmentation_network import SegmentationNetwork

@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from sdk import EngineError
-
-from .checkpoint import replace_when_done
+from sdk.atomic_file import replace_when_done
 
 __all__ = ["MetricsLog"]
 

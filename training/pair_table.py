@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import MapError
+from sdk.atomic_file import replace_when_done
 
-from .checkpoint import replace_when_done
 from .datasets.training_set import Indices, TrainingSet
 from .ranking import pairs_of, ranks_of_pairs
 from .recipe import Recipe

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from sdk import ContractError
+from sdk.atomic_file import replace_when_done
 
 from .branches import FrameInputs, Inputs, LabelInputs, freeze, make_rgb_branch, make_seg_branch, start_head
-from .checkpoint import replace_when_done
 from .distillation import Teacher
 from .material import Material
 from .model import DescriptorNet, weights_sha256

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from sdk import EngineError
+from sdk.atomic_file import replace_when_done
 
 from .branches import Inputs, trainable_groups
-from .checkpoint import replace_when_done
 from .datasets.training_set import Indices, TrainingSet
 from .distillation import Branch, Teacher
 from .losses import triplet_loss

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sdk import ContractError, EngineError
+from sdk.atomic_file import replace_when_done
 
 from .branches import Inputs, describe, hold_frozen
-from .checkpoint import replace_when_done
 from .datasets.training_set import Indices, TrainingSet
 from .distillation import Branch, Teacher
 from .metrics import MetricsLog
