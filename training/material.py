@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from sdk import MapError
 
-from .datasets import LAYOUTS, TrainingSet, find_label_maps, join_sets, open_training_set, parse_data
+from .datasets import TrainingSet, find_label_maps, join_sets, open_training_set, parse_data
 from .image_store import FrameStore, LabelStore
 from .processes import Processes
 from .segmentation import confidence_of
 
-__all__ = ["Material", "has_own_split", "open_material"]
+__all__ = ["Material", "open_material"]
 
 LABELS_FILE = "labels.json"  # beside label maps: says whose ids they hold
 CONFIDENCE = ".confidence.png"
@@ -82,7 +82,7 @@ class Material:
 
 def open_material(
     sets: Sequence[str],
-    split: str,
+    splits: Sequence[str],
     height: int,
     width: int,
     *,
@@ -96,7 +96,7 @@ def open_material(
 
     Args:
         sets: one or more, KIND:FOLDER, see `training.datasets.open_training_set`.
-        split: of each.
+        splits: one for each set, in their order.
         height, width: of the network's input, px.
         labels: the folder of label maps of each set, in their order; () for none. Where a set of our renderer brings
             its own, it need not be named.
@@ -110,7 +110,7 @@ def open_material(
     """
     if processes is not None and not processes.is_first:
         processes.wait()
-    opened = [open_training_set(one, split) for one in sets]
+    opened = [open_training_set(one, split) for one, split in zip(sets, splits, strict=True)]
     data = opened[0] if len(opened) == 1 else join_sets(opened)
     frames = FrameStore(data.images, height, width, cache=cache, progress=progress)
     folders = [*labels] or [folder for folder in map(_own_labels, sets) if folder is not None]
@@ -151,11 +151,6 @@ def _open_labels(
             if progress is not None:
                 progress("confidences", i + 1, len(maps))
     return store, confidence
-
-
-def has_own_split(data: str) -> bool:
-    """Whether the data set says itself what is for training and what for validation."""
-    return LAYOUTS[parse_data(data)[0]].has_own_split
 
 
 def _own_labels(data: str) -> Path | None:

@@ -189,7 +189,9 @@ def ablation_command(
         workshop = _workshop(
             recipe, data, labels, validation, validation_labels, weights, place, processes, tell, tensorboard, needs
         )
-        held_out = _open(test or data, "test", recipe, test_labels if test else labels, place, tell, processes)
+        held_out = _open(
+            test or data, _splits(test or data, "test"), recipe, test_labels if test else labels, place, tell, processes
+        )
         if "seg" in names:
             held_out.label_store()  # says now that there are none, and not after the first runs
         if minutes is not None:
@@ -259,31 +261,40 @@ def _workshop(
     with_confidence: bool = False,
 ) -> Workshop:
     from .checkpoint import load_weights
-    from .material import has_own_split
     from .stages import Workshop
 
     imagenet = load_weights(weights)  # first: a wrong path is told before images are prepared
-    # A set without a split of its own is divided only if no other set validates.
-    splits = {one: "train" if has_own_split(one) or validation is None else "all" for one in data}
-    by_split = set(splits.values())
-    if len(by_split) > 1:
-        raise ContractError(
-            f"{', '.join(data)} are divided in different ways, expected sets that all have a split of their own, or "
-            "none, when --validation is given; train on them by separate commands"
-        )
     confident = with_confidence or recipe.confidence_weight
-    training = _open(data, by_split.pop(), recipe, labels, cache, tell, processes, confident)
+    # A set without a split of its own is divided only if it has to both train and validate.
+    if validation is None:
+        training_splits, validation_splits = ["train"] * len(data), ["val"] * len(data)
+    else:
+        training_splits, validation_splits = _splits(data, "train"), _splits(validation, "val")
+    training = _open(data, training_splits, recipe, labels, cache, tell, processes, confident)
     asked = _open(
-        validation or data, "val", recipe, validation_labels if validation else labels, cache, tell, processes
+        validation or data,
+        validation_splits,
+        recipe,
+        validation_labels if validation else labels,
+        cache,
+        tell,
+        processes,
     )
     for material in (training, asked):
         material.label_store()  # says now that there are none, and not after the first stage
     return Workshop(training, asked, imagenet, processes, tell, tensorboard)
 
 
+def _splits(data: list[str], split: str) -> list[str]:
+    """What of each set is used for one purpose alone: that split of it, or all of a set that has none of its own."""
+    from .datasets import has_own_split
+
+    return [split if has_own_split(one) else "all" for one in data]
+
+
 def _open(
     data: list[str],
-    split: str,
+    splits: list[str],
     recipe: Recipe,
     labels: list[Path] | None,
     cache: Path,
@@ -295,7 +306,7 @@ def _open(
 
     return open_material(
         data,
-        split,
+        splits,
         recipe.height,
         recipe.width,
         labels=labels or (),

@@ -11,12 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from datasets_on_disk import write_csv, write_msls_city
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install structvpr[training]")
 
 from sdk.cli import main  # noqa: E402
 from training.ablation_report import compare_paired, read_rows, write_report  # noqa: E402
 from training.checkpoint import load_checkpoint  # noqa: E402
+from training.datasets.msls import CITIES  # noqa: E402
 from training.model import DescriptorNet  # noqa: E402
 
 PLACES, TRAVERSES, SIDE = 24, 3, 32
@@ -104,6 +106,51 @@ def test_the_ablation_from_files(city: Path, weights: Path, tmp_path: Path, caps
     with pytest.raises(SystemExit):
         run(*words, "--seeds", "0", "--rows", "none,ours", "--set", "distil=9")
     assert "another recipe" in capsys.readouterr().err  # a table of two recipes would be none
+
+
+def test_the_full_recipe_takes_msls_as_it_is_unpacked(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/training.md's command, on 24 cities of nine images; what is set is only what would take a GPU."""
+    rng = np.random.default_rng(0)
+    for city in (*CITIES["train"], *CITIES["val"]):
+        for side, eastings in (("query", (0.0,)), ("database", (5.0, *range(100, 800, 100)))):
+            rows = [{"key": f"{city}-{e:.0f}", "easting": 5e5 + e, "northing": 6e6} for e in eastings]
+            write_msls_city(tmp_path / "msls", city, side, rows)
+            for row in rows:
+                name = f"train_val/{city}/{side}/images/{row['key']}"
+                labels = rng.integers(0, 150, (SIDE, SIDE)).astype(np.uint8)
+                assert cv2.imwrite(str(tmp_path / "msls" / f"{name}.jpg"), labels)
+                at = tmp_path / "labels" / Path(*Path(name).parts[1:]).with_suffix(".png")
+                at.parent.mkdir(parents=True, exist_ok=True)
+                assert cv2.imwrite(str(at), labels)
+    (tmp_path / "labels" / "labels.json").write_text('{"label_set": "ade20k150"}')
+    recipe = Path(__file__).parents[2] / "training" / "recipes" / "msls.json"
+    run(
+        *("train", "student", tmp_path / "run", "--data", f"msls:{tmp_path}/msls/train_val", "--weights", weights),
+        *("--labels", tmp_path / "labels", "--cache", "-", "--recipe", recipe, *SMALL, "--json"),
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["runs"]["student"]) >= {"R@1", "R@5"}
+    pairs = (tmp_path / "run" / "pairs-a1-log_rank.csv").read_text().splitlines()
+    assert len(pairs) == 1 + len(CITIES["train"]), "one positive within 10 m in each training city"
+    assert not any("cph" in line or "/sf/" in line for line in pairs)
+
+
+def test_sets_of_one_purpose_are_used_whole(city: Path, weights: Path, tmp_path: Path) -> None:
+    """A world trains by its own split beside a set without one, and neither loses what others validate on."""
+    folder = tmp_path / "city"
+    shutil.copytree(city, folder)
+    shutil.copytree(city / "labels", folder / "named" / "images")
+    (folder / "named" / "labels.json").write_text('{"label_set": "cityscapes19"}')
+    rows = [(path.relative_to(folder), path.stem) for path in sorted(folder.glob("images/*/*.png"))]
+    write_csv(folder / "named.csv", ("image", "name"), rows)  # without a column split
+    data = ("--data", f"world:{folder}", "--data", f"csv:{folder}?csv=named.csv")
+    labels = ("--labels", folder / "labels", "--labels", folder / "named")
+    words = ("train", "student", tmp_path, "--weights", weights, *data)
+    run(*words, *labels, "--validation", f"world:{folder}", *SMALL)
+    pairs = (tmp_path / "pairs-a1-log_rank.csv").read_text().splitlines()[1:]
+    assert len(pairs) == PLACES // 3 * (TRAVERSES - 1) + PLACES * TRAVERSES * (TRAVERSES - 1)
 
 
 def test_a_missing_label_map_is_named(

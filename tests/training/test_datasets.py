@@ -9,7 +9,7 @@ import pytest
 from datasets_on_disk import asked, found, write_csv, write_images
 
 from sdk import MapError
-from training.datasets import open_training_set, parse_data
+from training.datasets import has_own_split, open_training_set, parse_data
 
 DATA = os.environ.get("STRUCTVPR_DATA")
 
@@ -31,6 +31,8 @@ def test_csv_with_positions_divides_traverses(tmp_path: Path) -> None:
     assert {swapped.images[i].parent.name for i in swapped.database} == {"dusk"}
     with pytest.raises(MapError, match="no row of split 'test', has train, val"):
         open_training_set(f"csv:{tmp_path}", "test")
+    assert has_own_split(f"csv:{tmp_path}")
+    assert not has_own_split(f"csv:{tmp_path}?split_column=part")
 
 
 def test_csv_on_earth_counts_metres_at_any_latitude(tmp_path: Path) -> None:

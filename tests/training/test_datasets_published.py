@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets_on_disk import asked, found, write_csv, write_images
+from datasets_on_disk import asked, found, write_csv, write_images, write_msls_city
 
 from sdk import MapError
 from training.datasets import TrainingSet, nordland, open_training_set, summary
@@ -15,31 +14,11 @@ from training.datasets import TrainingSet, nordland, open_training_set, summary
 # Mapillary Street-Level Sequences
 
 
-def write_city(root: Path, city: str, side: str, rows: Sequence[dict[str, object]]) -> None:
-    folder = root / "train_val" / city / side
-    write_images(folder / "images" / f"{row['key']}.jpg" for row in rows)
-    for name, columns in {
-        "postprocessed": ("easting", "northing", "unique_cluster", "control_panel", "night", "view_direction"),
-        "raw": ("lon", "lat", "ca", "captured_at", "pano"),
-        "seq_info": ("sequence_key", "frame_number"),
-        "subtask_index": ("all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d"),
-    }.items():
-        known = {
-            "unique_cluster": 0, "control_panel": False, "night": False, "view_direction": "Forward", "lon": 12.57,
-            "lat": 55.68, "ca": 90.0, "captured_at": "2015-06-12", "pano": False, "sequence_key": "s", "all": True,
-        }  # fmt: skip
-        write_csv(
-            folder / f"{name}.csv",
-            ("", "key", *columns),
-            [[i, row["key"], *(row.get(c, known.get(c, False)) for c in columns)] for i, row in enumerate(rows)],
-        )
-
-
 @pytest.fixture
 def msls(tmp_path: Path) -> Path:
     """Four cities whose eastings and northings are the same, as those of different zones may be."""
     for city in ("london", "tokyo", "cph", "sf"):
-        write_city(
+        write_msls_city(
             tmp_path,
             city,
             "query",
@@ -51,7 +30,7 @@ def msls(tmp_path: Path) -> Path:
                  "view_direction": "Sideways", "all": False},
             ],
         )  # fmt: skip
-        write_city(
+        write_msls_city(
             tmp_path,
             city,
             "database",

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 
 from sdk import MapError
 
-from .csv_places import read_csv_places, read_world
+from .csv_places import has_split_column, read_csv_places, read_world
 from .deep_vg import read_deep_vg
 from .frame_ranges import read_frame_ranges
 from .gsv_cities import read_gsv_cities
@@ -31,6 +31,7 @@ __all__ = [
     "Layout",
     "TrainingSet",
     "find_label_maps",
+    "has_own_split",
     "hold_out",
     "join_sets",
     "open_training_set",
@@ -92,6 +93,16 @@ def open_training_set(data: str, split: str, **options: Any) -> TrainingSet:
     """
     kind, folder, named = parse_data(data)
     return LAYOUTS[kind].read(folder, split, **{**named, **options})
+
+
+def has_own_split(data: str) -> bool:
+    """Whether a data set says itself what is for training and what for validation: by its layout, or by its CSV.
+
+    Raises:
+        MapError: see `open_training_set`.
+    """
+    kind, folder, options = parse_data(data)
+    return LAYOUTS[kind].has_own_split or (kind == "csv" and has_split_column(folder, **options))
 
 
 def parse_data(data: str) -> tuple[str, Path, dict[str, Any]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from .image_files import require_images
 from .tables import Table, read_table
 from .training_set import Indices, TrainingSet, set_from_places, set_from_positions
 
-__all__ = ["read_csv_places", "read_world"]
+__all__ = ["has_split_column", "read_csv_places", "read_world"]
 
 PLACES_CSV = "places.csv"
 
@@ -110,6 +111,11 @@ def read_csv_places(
         numbers = table.groups(columns[0])[0]
         whole = set_from_places(name, images, numbers, queries=queries, database=database, region=regions, root=folder)
     return divide(whole, part, held_out, seed)
+
+
+def has_split_column(folder: Path, *, csv: str = PLACES_CSV, split_column: str = "split", **_: Any) -> bool:
+    """Whether a CSV of places says itself what is for training; takes the options of `read_csv_places`."""
+    return split_column in read_table(folder / csv)
 
 
 def read_world(
