@@ -15,9 +15,15 @@ from typing import Any
 
 from .cpu import cpu_name
 
-__all__ = ["cuda_driver", "describe_device", "package_versions"]
+__all__ = ["cuda_driver", "describe_device", "package_versions", "system_tensorrt"]
 
-PACKAGES = ("structvpr", "numpy", "opencv-python-headless", "onnxruntime", "tensorrt", "cuda-bindings", "torch", "onnx")
+PACKAGES = (
+    *("structvpr", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"),
+    *("tensorrt-rtx", "cuda-bindings", "pycuda", "torch", "onnx"),
+)
+
+# Where apt, and with it JetPack, puts TensorRT's Python module.
+SYSTEM_PACKAGES = Path("/usr/lib")
 
 # The instruction sets that matter to a search kernel, as /proc/cpuinfo names them.
 INSTRUCTION_SETS = {
@@ -84,6 +90,11 @@ def cuda_driver() -> dict[str, Any] | None:
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return {"version": f"{number // 1000}.{number % 1000 // 10}", "devices": devices if code == 0 else 0, "code": code}
+
+
+def system_tensorrt() -> Path | None:
+    """TensorRT's Python module that apt installed, as JetPack does; this environment need not see it."""
+    return next(iter(sorted(SYSTEM_PACKAGES.glob("python3*/dist-packages/tensorrt"))), None)
 
 
 def _power_mode() -> str | None:

@@ -33,7 +33,7 @@ def test_exported_names() -> None:
         (sdk.Localizer.remove, "self place_ids"),
         (sdk.Localizer.update, "self place frame *colour"),
         (sdk.prepare, "frame contract colour"),
-        (sdk.open_backend, "path *threads"),
+        (sdk.open_backend, "path *threads *runtime"),
         (sdk.open_source, "path *every_s *positions"),
     ],
 )

@@ -39,31 +39,49 @@ class Backend(Protocol):
         """Give back threads and memory; nothing may be called afterwards."""
 
 
-def open_backend(path: str | os.PathLike[str], *, threads: int | None = None) -> Backend:
+RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino")  # of a model.onnx
+
+
+def open_backend(path: str | os.PathLike[str], *, threads: int | None = None, runtime: str | None = None) -> Backend:
     """Load a network by what its file is.
 
     Args:
-        path: a model.onnx that `structvpr export onnx` wrote.
-        threads: CPU threads of one inference; None for the runtime's choice.
+        path: a model.onnx that `structvpr export onnx` wrote, or a model.engine of `structvpr export engine`.
+        threads: CPU threads of one inference; None for the runtime's choice. An engine has no use for it.
+        runtime: what runs a model.onnx: "onnxruntime" (the CPU), "onnxruntime-cuda", "onnxruntime-tensorrt" (both with
+            the package onnxruntime-gpu), "openvino" (the CPU, extra `openvino`); None for "onnxruntime". What was asked
+            for runs it, or it is an error. An engine is TensorRT's, and says itself of which kind.
 
     Raises:
-        EngineError: missing, not a network, or of a kind that this version cannot run.
+        EngineError: missing, not a network, or of a kind that cannot be run here.
         ContractError: a network without a readable contract, or that is not what its contract says.
     """
     path = Path(path)
     if not path.is_file():
         raise EngineError(
-            f"{path}: there is no such file, expected a model.onnx; make one with `structvpr export onnx`"
+            f"{path}: there is no such file, expected a model.onnx or a model.engine; make one with `structvpr export "
+            "onnx` or `structvpr export engine`"
         )
     try:
         str(path).encode()
     except UnicodeEncodeError:
         raise EngineError(f"{str(path)!r}: is not a name in UTF-8, expected one for a model; rename the file") from None
+    if runtime is not None and runtime not in RUNTIMES:
+        raise EngineError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}; choose one, or none")
     if path.suffix in (".engine", ".plan"):
-        raise EngineError(
-            f"{path}: is named like a TensorRT engine, expected a model.onnx, which is all that this version runs; "
-            "pass the .onnx that it was built from"
-        )
+        if runtime is not None:
+            raise EngineError(
+                f"{path}: is a TensorRT engine, which {runtime} does not run, expected a model.onnx for that; pass the "
+                ".onnx that it was built from, or leave the runtime away"
+            )
+        from .trt import TrtBackend
+
+        return TrtBackend(path)
+    if runtime == "openvino":
+        from .ov import OvBackend
+
+        return OvBackend(path, threads=threads)
     from .ort import OrtBackend
 
-    return OrtBackend(path, threads=threads)
+    provider = (runtime or "onnxruntime").removeprefix("onnxruntime").removeprefix("-") or "cpu"
+    return OrtBackend(path, threads=threads, provider=provider)

@@ -1,90 +1,117 @@
-"""ONNX Runtime: runs everywhere, needs no GPU."""
+"""ONNX Runtime: runs everywhere, needs no GPU, and uses one where the package for it is installed."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..contract import ModelContract
-from ..errors import ContractError, EngineError
+from ..errors import EngineError
+from .onnx_file import contract_in, default_threads, first_line, load_refused, require_ports
 
 __all__ = ["OrtBackend"]
 
-# More than four threads gain little at batch 1 and take the cores of the robot's other work.
-MOST_THREADS = 4
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+
+# What is asked, in this order, for each operator. The options keep float32 what it is elsewhere: CUDA would round it
+# to TF32, and search for the fastest convolution of each shape anew at every start.
+CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+PROVIDERS: dict[str, list[Any]] = {
+    "cpu": [CPU],
+    "cuda": [(CUDA, CUDA_OPTIONS), CPU],
+    "tensorrt": [TENSORRT, (CUDA, CUDA_OPTIONS), CPU],
+}
 
 
 class OrtBackend:
-    """A model.onnx in an ONNX Runtime session on the CPU. See `Backend`."""
+    """A model.onnx in an ONNX Runtime session. See `Backend`."""
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, provider: str = "cpu") -> None:
         """Load the model.
 
         Args:
             path: the file.
             threads: CPU threads of one inference; None for one a core, at most four.
+            provider: "cpu"; or "cuda" or "tensorrt", which the package onnxruntime-gpu has. TensorRT builds its engine
+                at each start, which takes minutes on a small device: `structvpr export engine` does it once.
 
         Raises:
-            EngineError: the file is not an ONNX model, or onnxruntime refuses it.
+            EngineError: the file is not an ONNX model, or onnxruntime refuses it, or has no such provider, or would
+                run on the CPU instead.
             ContractError: it carries no contract, or is not what its contract says.
         """
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
-        options.inter_op_num_threads = 1
-        # A thread that spins between two frames burns a core that the robot needs, for microseconds gained.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # what goes wrong is raised; a library does not print
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        wanted = _name(PROVIDERS[provider][0])
+        available = onnxruntime.get_available_providers()
+        if wanted not in available:
             raise EngineError(
-                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}), expected a model.onnx; make one with "
-                "`structvpr export onnx`"
-            ) from None
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if "contract" not in metadata:
-            raise ContractError(
-                f"{path}: carries no model contract, expected one in its metadata; export the model with "
-                "`structvpr export onnx`"
+                f"{path}: this ONNX Runtime has {', '.join(map(_short, available))}, expected {_short(wanted)}; "
+                "uninstall onnxruntime and install onnxruntime-gpu for this CUDA, or ask for another runtime"
             )
-        self._contract = ModelContract.from_json(metadata["contract"], str(path))
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path),
+                _options(onnxruntime, threads or default_threads()),
+                providers=PROVIDERS[provider],
+                enable_fallback=0,  # onnxruntime's own prints, and goes on with the CPU, also in the middle of a run
+            )
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise load_refused(path, "ONNX Runtime", first_line(error)) from None
+        used = self._session.get_providers()
+        if used[0] != wanted:
+            raise EngineError(
+                f"{path}: ONNX Runtime would run it on {_short(used[0])}, expected {_short(wanted)}, which did not "
+                "start; see what `structvpr doctor` says of the driver, and which CUDA this onnxruntime-gpu is for"
+            )
+        self._contract = contract_in(path, self._session.get_modelmeta().custom_metadata_map.get("contract"))
         self._path = path
-        self._check_ports()
-
-    def _check_ports(self) -> None:
-        contract = self._contract
-        inputs = [(port.type, list(port.shape)) for port in self._session.get_inputs()]
-        outputs = [(port.type, list(port.shape)) for port in self._session.get_outputs()]
-        expected_in = [("tensor(uint8)", [1, contract.height, contract.width, 3])]
-        expected_out = [("tensor(float)", [1, contract.descriptor_dim])]
-        if inputs != expected_in or outputs != expected_out:
-            raise ContractError(
-                f"{self._path}: takes {inputs} and gives {outputs}, expected {expected_in} and {expected_out} by its "
-                "contract; export the model again with `structvpr export onnx`"
-            )
-        self._input = self._session.get_inputs()[0].name
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        require_ports(path, self._contract, _ports(inputs), _ports(outputs), "tensor(uint8)", "tensor(float)")
+        self._input = inputs[0].name
 
     @property
     def contract(self) -> ModelContract:
         return self._contract
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        session = self._session
+        if session is None:
+            raise EngineError(f"{self._path}: was closed, expected an open model; load it again")
         try:
-            output = self._session.run(None, {self._input: batch})[0]
+            output = session.run(None, {self._input: batch})[0]
         except Exception as error:
             raise EngineError(
-                f"{self._path}: ONNX Runtime failed ({_first_line(error)}), expected a descriptor; load the model again"
+                f"{self._path}: ONNX Runtime failed ({first_line(error)}), expected a descriptor; load the model again"
             ) from None
-        return np.asarray(output[0], dtype=np.float32)  # (D,)
+        return np.asarray(output[0], dtype=np.float32)  # (1, D) -> (D,)
 
     def close(self) -> None:
-        del self._session
+        self._session = None  # threads and memory go with it
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _options(onnxruntime: Any, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # All else stays as ONNX Runtime has it: arena, memory pattern, prepacked weights and every optimisation. Nothing
+    # that was tried gains, nor does I/O binding (docs/runtimes.md, benchmarks/runtimes.py).
+    # A thread that spins until there is work takes as much time again as those that compute, which the robot needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what goes wrong is raised; a library does not print
+    return options
+
+
+def _name(provider: str | tuple[str, dict[str, str]]) -> str:
+    return provider if isinstance(provider, str) else provider[0]
+
+
+def _short(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider")
+
+
+def _ports(ports: Any) -> list[tuple[str, list[object]]]:
+    return [(port.type, list(port.shape)) for port in ports]

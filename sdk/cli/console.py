@@ -22,7 +22,7 @@ __all__ = ["print_json", "print_table", "progress_bars"]
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """A function to tell (what, done, total); it draws one bar a kind of work, on stderr, gone at the end.
 
-    Nothing is drawn where stderr is no terminal.
+    A total of 0 is not known: the bar only shows that something goes on. Nothing is drawn where stderr is no terminal.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
@@ -34,7 +34,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
+            bars.update(tasks[what], completed=done, total=total or None)
 
         yield tell
 

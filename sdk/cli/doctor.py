@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sdk.device import cuda_driver, describe_device
+from sdk.device import cuda_driver, describe_device, system_tensorrt
 from sdk.search_costs import costs_path, search_costs
 
 from .console import print_json
@@ -55,13 +55,15 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for
 
 def _examine(device: dict[str, Any]) -> list[Finding]:
     sets = device["instruction_sets"]
+    driver = _driver(device)
     return [
         _kernel(),
         _search(),
         Finding("instruction sets", "ok", ", ".join(sets) or "none beyond the baseline"),
-        _onnxruntime(),
-        _driver(device),
-        _tensorrt(),
+        _onnxruntime(driver),
+        _openvino(device),
+        driver,
+        _tensorrt(device, driver),
         Finding("SQLite", "ok", device["sqlite"]),
         _extra("export", ("torch", "onnx", "onnxsim", "onnxscript")),
         _extra("training", ("torch",)),
@@ -85,13 +87,24 @@ def _search() -> Finding:
     return Finding("search", "ok", f"{PlaceIndex(1).instruction_set}, costs in ns: {costs}; {kept}")
 
 
-def _onnxruntime() -> Finding:
+def _onnxruntime(driver: Finding) -> Finding:
     try:
         import onnxruntime
     except ImportError as error:
         return Finding("ONNX Runtime", "broken", str(error), "run `pip install onnxruntime`")
-    providers = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
-    return Finding("ONNX Runtime", "ok", f"{onnxruntime.__version__}, providers {providers}")
+    providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    found = f"{onnxruntime.__version__}, providers {', '.join(providers)}"
+    if "CUDA" in providers and driver.status != "ok":
+        found += ", of which those for the GPU cannot start without a driver"
+    return Finding("ONNX Runtime", "ok", found)
+
+
+def _openvino(device: dict[str, Any]) -> Finding:
+    # Looked for, not imported: that takes longer than all else here.
+    if importlib.util.find_spec("openvino") is None:
+        remedy = 'for the CPU alone, and optional: `pip install "structvpr[openvino]"`'
+        return Finding("OpenVINO", "missing", "no package openvino", remedy)
+    return Finding("OpenVINO", "ok", device["packages"]["openvino"] or "of unknown version")
 
 
 def _driver(device: dict[str, Any]) -> Finding:
@@ -102,21 +115,41 @@ def _driver(device: dict[str, Any]) -> Finding:
         )
         return Finding("CUDA driver", "missing", "no libcuda.so.1; the CPU is used", remedy)
     if driver["devices"] == 0:
-        return Finding("CUDA driver", "missing", f"{driver['version']}, no usable GPU (cuInit gave {driver['code']})")
+        found = f"{driver['version']}, no usable GPU (cuInit gave {driver['code']})"
+        return Finding("CUDA driver", "missing", found, "see what `nvidia-smi` says, and CUDA_VISIBLE_DEVICES")
     return Finding("CUDA driver", "ok", f"CUDA {driver['version']}, {driver['devices']} GPU")
 
 
-def _tensorrt() -> Finding:
+def _tensorrt(device: dict[str, Any], driver: Finding) -> Finding:
     # Looked for, not imported: some builds of it end the process on a machine without a driver.
-    for name in ("tensorrt", "tensorrt_rtx"):
-        if importlib.util.find_spec(name) is not None:
-            return Finding(
-                "TensorRT", "ok", f"the package {name} is there; this version of structvpr runs ONNX Runtime"
-            )
-    remedy = (
-        'on a Jetson make the environment with --system-site-packages; elsewhere `pip install "structvpr[tensorrt]"`'
-    )
-    return Finding("TensorRT", "missing", "no package tensorrt", remedy)
+    name = next((name for name in ("tensorrt", "tensorrt_rtx") if importlib.util.find_spec(name)), None)
+    by_apt = system_tensorrt()
+    if name is None and by_apt is not None:
+        return Finding(
+            "TensorRT",
+            "missing",
+            f"{by_apt} is there, and this environment does not see it",
+            "make the environment anew with `python3 -m venv --system-site-packages`, and that folder's Python",
+        )
+    if name is None:
+        remedy = "on a Jetson `sudo apt install python3-libnvinfer`"
+        if device["l4t"] is None:
+            remedy = '`pip install "structvpr[tensorrt]"`'
+        return Finding("TensorRT", "missing", "no package tensorrt", remedy)
+    found = " ".join(filter(None, (name, device["packages"][name.replace("_", "-")])))
+    if driver.status != "ok":
+        return Finding("TensorRT", "missing", f"{found} is there, and no GPU for it", "see CUDA driver, above")
+    if not any(map(_is_installed, ("cuda.bindings", "cuda.cuda", "pycuda"))):
+        remedy = "`pip install cuda-bindings`, with the major version of the driver's CUDA"
+        return Finding("TensorRT", "missing", f"{found} is there, and neither cuda-bindings nor pycuda", remedy)
+    return Finding("TensorRT", "ok", found)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it would be in
+        return False
 
 
 def _extra(name: str, packages: tuple[str, ...]) -> Finding:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pictures import picture
+from tiny_models import CONTRACT, MODEL, NO_NETWORKS, refuse, tiny, tiny_in
 
-from sdk import Backend, ContractError, EngineError, ModelContract, open_backend, prepare
-
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "models" / "efficientnet-lite0-gem.onnx"
-CONTRACT = ModelContract("tiny", "0" * 64, 32, 32, 3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+from sdk import Backend, ContractError, EngineError, open_backend, prepare
 
 
 @pytest.fixture(scope="module")
@@ -96,26 +93,23 @@ def test_a_wrong_batch_is_an_engine_error(shape: tuple[int, ...], backend: Backe
     assert "\n" not in str(caught.value)
 
 
+def test_closing(tmp_path: Path) -> None:
+    backend = open_backend(tiny(tmp_path / "tiny.onnx", CONTRACT.to_json()))
+    backend.close()
+    backend.close()
+    with pytest.raises(EngineError, match=r"was closed, expected an open model; load it again"):
+        backend.infer(prepare(picture(1), CONTRACT))
+
+
 # ---------------------------------------------------------------- files that are no network
 
 
-def refuse(path: Path, kind: type[Exception], capfd: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(kind) as caught:
-        open_backend(path)
-    message = str(caught.value)
-    assert str(path) in message
-    assert "\n" not in message
-    assert re.search("expected .*; ", message)
-    assert capfd.readouterr() == ("", "")  # what goes wrong is raised, not printed
-    return message
-
-
 @pytest.mark.parametrize("name", ["model.onnx", "model.txt", "model"])
-@pytest.mark.parametrize("data", [b"", b"I am a text, no network.\n" * 20, b"\0" * 1000], ids=["empty", "text", "zero"])
+@pytest.mark.parametrize("data", NO_NETWORKS.values(), ids=NO_NETWORKS)
 def test_what_is_no_network(name: str, data: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    message = refuse(path, EngineError, capfd)
+    message = refuse(open_backend, path, EngineError, capfd)
     assert "cannot load it" in message
     assert "structvpr export onnx" in message
 
@@ -125,39 +119,21 @@ def test_a_cut_model(share: float, tmp_path: Path, capfd: pytest.CaptureFixture[
     path = tmp_path / "cut.onnx"
     data = MODEL.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    refuse(path, EngineError, capfd)
+    refuse(open_backend, path, EngineError, capfd)
 
 
 def test_missing_and_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "there is no such file" in refuse(tmp_path / "nope.onnx", EngineError, capfd)
-    assert "there is no such file" in refuse(tmp_path, EngineError, capfd)
+    for path in (tmp_path / "nope.onnx", tmp_path / "nope.engine", tmp_path):
+        assert "there is no such file" in refuse(open_backend, path, EngineError, capfd)
 
 
 @pytest.mark.parametrize("name", ["model.engine", "model.plan"])
-def test_an_engine_says_what_to_pass_instead(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / name).write_bytes(b"engine")
-    assert "pass the .onnx" in refuse(tmp_path / name, EngineError, capfd)
-
-
-def tiny(path: Path, contract: str | None, shape: tuple[int, ...] = (1, 32, 32, 3), kind: str = "UINT8") -> Path:
-    """A network that averages each channel, with this contract in its metadata."""
-    onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
-    helper, types = onnx.helper, onnx.TensorProto
-    nodes = [
-        helper.make_node("Cast", ["frame"], ["pixels"], to=types.FLOAT),
-        helper.make_node("ReduceMean", ["pixels"], ["raw_descriptor"], axes=[1, 2], keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("frame", getattr(types, kind), shape)],
-        [helper.make_tensor_value_info("raw_descriptor", types.FLOAT, (1, shape[-1]))],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    if contract is not None:
-        helper.set_model_props(model, {"contract": contract})
-    onnx.save(model, str(path))
-    return path
+def test_an_engine_is_for_tensorrt(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"engine")
+    assert f"has no {name}.json beside it" in refuse(open_backend, path, ContractError, capfd)
+    with pytest.raises(EngineError, match=r"is a TensorRT engine, which openvino does not run, expected .*; "):
+        open_backend(path, runtime="openvino")
 
 
 def test_a_tiny_network_runs(tmp_path: Path) -> None:
@@ -169,14 +145,14 @@ def test_a_tiny_network_runs(tmp_path: Path) -> None:
 
 
 def test_a_network_without_contract(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    message = refuse(tiny(tmp_path / "bare.onnx", None), ContractError, capfd)
+    message = refuse(open_backend, tiny(tmp_path / "bare.onnx", None), ContractError, capfd)
     assert "carries no model contract" in message
     assert "structvpr export onnx" in message
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "{}", CONTRACT.to_json().replace('"height": 32', '"height": 3')])
 def test_a_network_with_a_damaged_contract(text: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "contract" in refuse(tiny(tmp_path / "damaged.onnx", text), ContractError, capfd)
+    assert "contract" in refuse(open_backend, tiny(tmp_path / "damaged.onnx", text), ContractError, capfd)
 
 
 @pytest.mark.parametrize("change", [{"descriptor_dim": 4}, {"height": 48}, {"width": 48}])
@@ -184,21 +160,125 @@ def test_a_network_that_is_not_what_its_contract_says(
     change: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     other = dataclasses.replace(CONTRACT, **change)
-    message = refuse(tiny(tmp_path / "other.onnx", other.to_json()), ContractError, capfd)
+    message = refuse(open_backend, tiny(tmp_path / "other.onnx", other.to_json()), ContractError, capfd)
     assert "[1, 32, 32, 3]" in message  # found
     assert str([1, other.height, other.width, 3]) in message  # expected
     assert str([1, other.descriptor_dim]) in message
 
 
 def test_a_network_that_takes_floats(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    message = refuse(tiny(tmp_path / "float.onnx", CONTRACT.to_json(), kind="FLOAT"), ContractError, capfd)
+    message = refuse(
+        open_backend, tiny(tmp_path / "float.onnx", CONTRACT.to_json(), kind="FLOAT"), ContractError, capfd
+    )
     assert "tensor(float)" in message
     assert "tensor(uint8)" in message
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_other_precisions_run_as_they_are(precision: str, tmp_path: Path) -> None:
+    backend = open_backend(tiny_in(precision, tmp_path))
+    assert backend.contract.precision == precision
+    assert backend.contract.identity == CONTRACT.identity
+    batch = prepare(picture(1), CONTRACT)
+    found = backend.infer(batch)
+    assert found.dtype == np.float32
+    # On a CPU, ONNX Runtime computes fp16 in fp32, between roundings; the file has int8 in steps of 2, up to 254.
+    expected = batch if precision == "fp16" else 2 * np.minimum(np.rint(batch / 2), 127)
+    assert np.allclose(found, expected.mean(axis=(0, 1, 2)), rtol=1e-3)
+    backend.close()
+
+
+# ---------------------------------------------------------------- which runtime, and on what
+
+
+def test_an_unknown_runtime() -> None:
+    with pytest.raises(EngineError, match=r"runtime is 'cuda', expected one of onnxruntime, onnxruntime-cuda, .*; "):
+        open_backend(MODEL, runtime="cuda")
+
+
+def test_the_runtime_by_name_is_the_default(backend: Backend) -> None:
+    named = open_backend(MODEL, threads=1, runtime="onnxruntime")
+    batch = prepare(picture(3), named.contract)
+    assert np.array_equal(named.infer(batch), backend.infer(batch))
+    named.close()
+
+
+class GpuRuntime(types.ModuleType):
+    """ONNX Runtime as the package onnxruntime-gpu: it knows the GPU, whether or not that starts."""
+
+    def __init__(self, starts: set[str]) -> None:
+        super().__init__("onnxruntime")
+        import onnxruntime
+
+        self._real = onnxruntime
+        self._starts = starts
+        self.asked: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_available_providers(self) -> list[str]:
+        return [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
+
+    def InferenceSession(self, path: str, options: Any, providers: list[Any], **more: Any) -> Any:
+        self.asked = providers
+        self.more = more
+        names = [name if isinstance(name, str) else name[0] for name in providers]
+        used = [name for name in names if name in self._starts or name == "CPUExecutionProvider"]
+        session = self._real.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session.get_providers = lambda: used
+        return session
+
+
+@pytest.mark.parametrize(
+    ("runtime", "first"),
+    [("onnxruntime-cuda", "CUDAExecutionProvider"), ("onnxruntime-tensorrt", "TensorrtExecutionProvider")],
+)
+def test_a_gpu_is_used_if_asked_for(runtime: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = GpuRuntime({"CUDAExecutionProvider", "TensorrtExecutionProvider"})
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    backend = open_backend(MODEL, runtime=runtime)
+    names = [name if isinstance(name, str) else name[0] for name in fake.asked]
+    assert names[0] == first
+    assert names[-1] == "CPUExecutionProvider"
+    assert dict(each for each in fake.asked if not isinstance(each, str))["CUDAExecutionProvider"]["use_tf32"] == "0"
+    assert fake.more == {"enable_fallback": 0}  # neither now nor in the middle of a run
+    backend.close()
+    open_backend(MODEL).close()
+    assert fake.asked == ["CPUExecutionProvider"]  # also with a GPU: it is used if asked for
+
+
+@pytest.mark.parametrize(
+    ("runtime", "starts", "used", "wanted"),
+    [
+        ("onnxruntime-cuda", set(), "CPU", "CUDA"),
+        ("onnxruntime-tensorrt", set(), "CPU", "Tensorrt"),
+        ("onnxruntime-tensorrt", {"CUDAExecutionProvider"}, "CUDA", "Tensorrt"),
+    ],
+)
+def test_falling_back_is_an_error(
+    runtime: str, starts: set[str], used: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", GpuRuntime(starts))
+    with pytest.raises(EngineError, match=f"would run it on {used}, expected {wanted}, .*; see what") as caught:
+        open_backend(MODEL, runtime=runtime)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("runtime", "wanted"), [("onnxruntime-cuda", "CUDA"), ("onnxruntime-tensorrt", "Tensorrt")])
+def test_a_runtime_without_the_gpu_says_so(runtime: str, wanted: str, capfd: pytest.CaptureFixture[str]) -> None:
+    import onnxruntime
+
+    if f"{wanted}ExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime has the provider {wanted}")
+    with pytest.raises(EngineError, match=f"this ONNX Runtime has .*CPU.*, expected {wanted}; .*onnxruntime-gpu"):
+        open_backend(MODEL, runtime=runtime)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_only_a_network_loads_its_runtime() -> None:
     code = "import sys, sdk; assert 'onnxruntime' not in sys.modules; sdk.open_backend(sys.argv[1]);"
-    code += "print(*sorted({'onnxruntime', 'torch', 'onnx', 'tensorrt'} & set(sys.modules)))"
+    code += "print(*sorted({'onnxruntime', 'openvino', 'torch', 'onnx', 'tensorrt'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, str(MODEL)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["onnxruntime"]
     assert done.stderr == ""

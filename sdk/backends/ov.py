@@ -1,0 +1,117 @@
+"""OpenVINO: an alternative to ONNX Runtime on x86 CPUs, from the extra `openvino`."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..contract import ModelContract
+from ..errors import EngineError
+from .onnx_file import contract_in, default_threads, load_refused, require_ports
+
+__all__ = ["OvBackend"]
+
+CONTRACT = ["framework", "contract"]  # where its ONNX reader puts what the file has in metadata_props
+
+PROPERTIES = {
+    "PERFORMANCE_HINT": "LATENCY",
+    # Where the CPU has bfloat16, OpenVINO computes a float32 model in it unless told not to: twice as fast, and other
+    # descriptors than those of every other machine. A model in fp16 is computed in float32 too.
+    "INFERENCE_PRECISION_HINT": "f32",
+    # A pinned thread waits for its core while a neighbour has it: 1.3 to 1.5 times the latency (docs/runtimes.md).
+    "ENABLE_CPU_PINNING": False,
+}
+
+
+class OvBackend:
+    """A model.onnx compiled by OpenVINO for the CPU. See `Backend`."""
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        """Load the model.
+
+        Args:
+            path: the file.
+            threads: CPU threads of one inference; None for one a core, at most four.
+
+        Raises:
+            EngineError: openvino is not installed, or the file is not an ONNX model, or openvino refuses it.
+            ContractError: it carries no contract, or is not what its contract says.
+        """
+        try:
+            import openvino
+            from openvino.frontend import FrontEndManager
+        except ImportError as error:
+            raise EngineError(
+                f"{path}: the package openvino cannot be imported ({error}), expected it for this runtime; run "
+                '`pip install "structvpr[openvino]"`, or `pip install ".[openvino]"` in a checkout'
+            ) from None
+        self._path = path
+        try:
+            # The reader of ONNX and no other: Core.read_model asks each in turn, and some print what they think of it.
+            reader = FrontEndManager().load_by_framework("onnx")
+            model = reader.convert(reader.load(str(path)))
+        except Exception as error:  # openvino's exceptions are RuntimeError and subclasses of Exception
+            raise load_refused(path, "OpenVINO", _reason(error)) from None
+        if not model.inputs:  # what it makes of an empty file
+            raise load_refused(path, "OpenVINO", "it has no inputs")
+        self._contract = contract_in(
+            path, model.get_rt_info(CONTRACT).astype(str) if model.has_rt_info(CONTRACT) else None
+        )
+        require_ports(path, self._contract, _ports(model.inputs), _ports(model.outputs), "u8", "f32")
+        properties = {**PROPERTIES, "INFERENCE_NUM_THREADS": threads or default_threads()}
+        try:
+            # One request: they would take turns anyway, as the hint for latency gives all threads to each.
+            self._request: Any = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
+        except Exception as error:
+            raise load_refused(path, "OpenVINO", _reason(error)) from None
+        self._lock = threading.Lock()
+
+    @property
+    def contract(self) -> ModelContract:
+        return self._contract
+
+    def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        shape = (1, self._contract.height, self._contract.width, 3)
+        # OpenVINO would convert an array of another type, as if pixels from 0 to 1 were pixels.
+        if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.shape != shape:
+            found = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else f"a {type(batch).__name__}"
+            raise EngineError(
+                f"{self._path}: was given {found}, expected an array of uint8 {shape}; pass what `sdk.prepare` returns"
+            )
+        with self._lock:
+            if self._request is None:
+                raise EngineError(f"{self._path}: was closed, expected an open model; load it again")
+            try:
+                output = self._request.infer([batch], share_inputs=True)[0]
+            except Exception as error:
+                raise EngineError(
+                    f"{self._path}: OpenVINO failed ({_reason(error)}), expected a descriptor; load the model again"
+                ) from None
+        return np.asarray(output[0], dtype=np.float32)  # (1, D) -> (D,)
+
+    def close(self) -> None:
+        with self._lock:
+            self._request = None
+
+
+def _ports(ports: Any) -> list[tuple[str, list[object]]]:
+    return [
+        (
+            port.element_type.get_type_name(),
+            [length.get_length() if length.is_static else str(length) for length in shape],
+        )
+        for port in ports
+        for shape in (port.partial_shape,)
+    ]
+
+
+def _reason(error: Exception) -> str:
+    """What OpenVINO says, without where in its sources it says so."""
+    lines = [
+        line for line in str(error).splitlines() if line.strip() and not line.startswith(("Exception from ", "Check "))
+    ]
+    return lines[-1].strip() if lines else type(error).__name__
