@@ -1,0 +1,66 @@
+"""Where a descriptor network's trunk ends and its head begins, read from the graph's shape and from no name.
+
+before   what comes before the first convolution: the cast of the frame, mean and std
+trunk    convolutions, and what lies between them: most of the work, and nothing that needs more than a few bits
+head     what no convolution comes after, from the taps on: powers, means and norms, where few bits do harm
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from sdk import EngineError
+
+__all__ = ["GraphParts", "arrange", "split"]
+
+
+@dataclass(frozen=True)
+class GraphParts:
+    """The nodes of a graph, each in one part, in the order of the graph."""
+
+    before: list[onnx.NodeProto]
+    trunk: list[onnx.NodeProto]
+    head: list[onnx.NodeProto]
+
+
+def split(graph: onnx.GraphProto) -> GraphParts:
+    """Sort the nodes of a graph into its three parts.
+
+    Raises:
+        EngineError: there is no convolution, or none behind another node.
+    """
+    maker = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    leads_to_convolution: set[int] = set()
+    waiting = [index for index, node in enumerate(graph.node) if node.op_type == "Conv"]
+    while waiting:
+        index = waiting.pop()
+        if index not in leads_to_convolution:
+            leads_to_convolution.add(index)
+            waiting += [maker[name] for name in graph.node[index].input if name in maker]
+    parts = GraphParts([], [], [])
+    convolved: set[str] = set()  # tensors that depend on a convolution
+    for index, node in enumerate(graph.node):  # in topological order
+        if node.op_type != "Conv" and convolved.isdisjoint(node.input):
+            parts.before.append(node)
+            continue
+        convolved.update(node.output)
+        (parts.trunk if index in leads_to_convolution else parts.head).append(node)
+    if not parts.trunk or not parts.head:
+        raise EngineError(
+            f"a graph with {len(parts.trunk)} nodes up to its last convolution and {len(parts.head)} behind it found, "
+            "expected a convolutional trunk and a head; convert what `structvpr export onnx` wrote"
+        )
+    return parts
+
+
+def arrange(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> None:
+    """Give a graph these nodes, in topological order, and of its constants and the new ones those that are used."""
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # outlive the list they were in
+    used = {name for node in kept for name in node.input}
+    tensors = [tensor for tensor in [*graph.initializer, *constants] if tensor.name in used]
+    tensors = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in tensors]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(tensors)
