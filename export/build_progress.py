@@ -1,0 +1,114 @@
+"""How far TensorRT is with a build, which takes minutes on a Jetson and is silent by itself, and how to stop it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Progress", "build_monitor", "interrupt_later", "ticking"]
+
+Progress = Callable[[str, int, int], None]
+
+WHAT = "building the engine"
+TOTAL = 1000
+TICK_S = 1.0
+
+
+def build_monitor(trt: Any, progress: Progress | None, interrupted: threading.Event) -> Any:
+    """TensorRT's progress monitor (10.0 and later), which tells (what, done, 1000); None where there is none.
+
+    It stops the build when `interrupted` is set, or when `progress` raises: an exception must not travel through C++,
+    so it is kept in `stopped_by`, and whoever began the build raises it.
+    """
+    base = getattr(trt, "IProgressMonitor", None)
+    if base is None:
+        return None
+
+    class Monitor(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.stopped_by: BaseException | None = None
+            self._phases: dict[str, list[Any]] = {}  # name -> [parent or None, steps done, steps]
+            self._told = 0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            try:
+                self._phases[phase_name] = [parent_phase, 0, max(num_steps, 1)]
+            except BaseException as error:
+                self.stopped_by = error
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            try:
+                self._phases[phase_name][1] = step + 1
+                self._tell(phase_name)
+            except BaseException as error:
+                self.stopped_by = error
+            return self.stopped_by is None and not interrupted.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            try:
+                self._phases.pop(phase_name, None)
+            except BaseException as error:
+                self.stopped_by = error
+
+        def finish(self) -> None:
+            """The engine is built. TensorRT leaves out the steps that a graph has no need of."""
+            self._tell(None, 1.0)
+
+        def _tell(self, name: str | None, share: float = 0.0) -> None:
+            """A phase is a part of one step of its parent. It never goes back, though a step may have many parts."""
+            while name is not None and name in self._phases:
+                name, done, steps = self._phases[name]
+                share = min((done + share) / steps, 1.0)
+            if progress is not None and int(share * TOTAL) > self._told:
+                self._told = int(share * TOTAL)
+                progress(WHAT, self._told, TOTAL)
+
+    return Monitor()
+
+
+@contextmanager
+def interrupt_later() -> Iterator[threading.Event]:
+    """Set an event at Ctrl-C, and interrupt when the block ends.
+
+    The interrupt would otherwise be raised in whatever Python TensorRT calls next, such as its logger, where the
+    bindings print it and go on.
+    """
+    interrupted = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield interrupted  # only the main thread is interrupted, and may say how
+        return
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if interrupted.is_set():
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def ticking(progress: Progress | None) -> Iterator[None]:
+    """Tell (what, seconds, 0) once a second, where nothing better is known."""
+    if progress is None:
+        yield
+        return
+    began, done = time.monotonic(), threading.Event()
+
+    def tick() -> None:
+        while not done.wait(TICK_S):
+            progress(WHAT, int(time.monotonic() - began), 0)
+
+    progress(WHAT, 0, 0)
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
