@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from .engine_command import engine_command
+from .precision_command import precision_command
+from .verify_command import verify_command
+
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -14,7 +18,15 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 @app.callback()
 def export() -> None:
-    """Turn a trained checkpoint into the files that a device runs."""
+    """Turn a trained checkpoint into the files that a device runs, and judge them before it does.
+
+    \b
+    Example: from a checkpoint to an engine in fp16; the last two on the device
+      structvpr export onnx student.pt -o model.onnx
+      structvpr export precision model.onnx -o model.fp16.onnx --precision fp16 --frames photos/
+      structvpr export engine model.fp16.onnx -o model.engine --reference model.onnx --frames photos/
+      structvpr export verify model.onnx model.engine --frames photos/
+    """
 
 
 @app.command("onnx")
@@ -54,7 +66,14 @@ def onnx_command(
         "1 - cosine": f"{agreement.cosine_gap:.1e} (against PyTorch, {agreement.num_frames} frames)",
         "largest difference": f"{agreement.max_abs_difference:.1e}",
         "operators": operators,
+        "for TensorRT": ", ".join(report.targets),
         "simplified": "yes, by onnxsim" if report.simplified else f"no: {report.note}",
     }
     for label, text in lines.items():
         typer.echo(f"{label:<20}{text}")
+    for finding in report.findings:
+        typer.echo(f"  {finding}")
+
+
+for name, command in (("precision", precision_command), ("engine", engine_command), ("verify", verify_command)):
+    app.command(name)(command)

@@ -1,0 +1,369 @@
+"""`structvpr export precision|engine|verify`: what is written, what is printed, and how they end.
+
+The conversion and the build have tests of their own; here each is a copy with something changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="exporting needs onnx (extra: export)")
+
+from tiny_networks import DIM, change_weights, contract, ended_by, network, rounded, save, write_pictures  # noqa: E402
+
+from export.precision import ConversionReport  # noqa: E402
+from sdk.cli import main  # noqa: E402
+from sdk.engine_sidecar import EngineSidecar  # noqa: E402
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a verb of `structvpr export`; gives exit code, stdout and stderr."""
+
+    def call(*words):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(["export", *map(str, words)])
+        return left.value.code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """Run a verb that must end in one sentence; gives it."""
+
+    def call(*words):
+        code, out, err = run(*words)
+        assert (code, out) == (2, ""), err
+        assert err.startswith("structvpr: ")
+        assert err.count("\n") == 1
+        assert "expected" in err
+        return err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    write_pictures(folder, [f"{i:02}.png" for i in range(15)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def campus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("campus")
+    write_pictures(root / "database", [f"@{1000 + 100 * i}@0@.png" for i in range(12)])
+    write_pictures(root / "queries", [f"@{1000 + 100 * i + 5}@0@.png" for i in range(12)], noise=20.0)
+    return ["--database_folder", root / "database", "--queries_folder", root / "queries"]
+
+
+@pytest.fixture
+def model(tmp_path):
+    (tmp_path / "work").mkdir()
+    return save(tmp_path / "work" / "model.onnx", network())
+
+
+def good(model):
+    return change_weights(model, lambda kernel: rounded(kernel, 12))
+
+
+def bad(model):
+    return ended_by(model, "Mul", np.arange(DIM) % 2)
+
+
+@pytest.fixture
+def converting(monkeypatch):
+    """Install a conversion; gives the arguments that it was called with."""
+    calls = []
+
+    def install(change):
+        def convert(onnx_path, output_path, precision, *, calibration=None, flavour="tensorrt", progress=None):
+            calls.append({"precision": precision, "calibration": calibration, "flavour": flavour})
+            save(Path(output_path), change(onnx.load(onnx_path)), precision=precision)
+            progress("converting", 1, 1)
+            made = contract(precision=precision)
+            return ConversionReport(str(output_path), 1_500_000, "0" * 64, made, flavour, 7, 0, {"Conv": 1})
+
+        fake = types.ModuleType("export.precision")
+        fake.convert = convert
+        monkeypatch.setitem(sys.modules, "export.precision", fake)
+        return calls
+
+    return install
+
+
+@pytest.fixture
+def building(monkeypatch):
+    """Install a build whose engine is an ONNX file; it judges before it writes, as the true one does."""
+    calls = []
+
+    def install(change):
+        def export_engine(onnx_path, engine_path, *, judge=None, progress=None, **settings):
+            calls.append(settings)
+            precision = json.loads(onnx.load(onnx_path).metadata_props[0].value)["precision"]
+            engine_path = Path(engine_path)
+            unfinished = engine_path.with_name("unfinished.onnx")
+            save(unfinished, change(onnx.load(onnx_path)), precision=precision)
+            try:
+                verdict = judge(unfinished) if judge else None
+                unfinished.rename(engine_path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            return EngineSidecar(
+                contract=contract(precision=precision),
+                runtime="tensorrt",
+                runtime_version="10.3.0",
+                compute_capabilities=("8.7",),
+                gpu_name="Orin",
+                cuda_version="12.6",
+                l4t=None,
+                dla_core=None,
+                onnx_name=Path(onnx_path).name,
+                onnx_sha256="0" * 64,
+                engine_sha256="1" * 64,
+                engine_bytes=1_500_000,
+                built_at="2026-11-23T12:00:00+00:00",
+                build_s=12.3,
+                gate=verdict,
+            )
+
+        fake = types.ModuleType("export.to_engine")
+        fake.export_engine = export_engine
+        monkeypatch.setitem(sys.modules, "export.to_engine", fake)
+        return calls
+
+    return install
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- precision -------------------------------------------------------------------------------------------
+
+
+def test_precision_writes_what_passes(model, photos, run, converting):
+    calls = converting(good)
+    output = model.with_name("half.onnx")
+    code, out, err = run("precision", model, "-o", output, "--precision", "fp16", "--frames", photos)
+    assert (code, err) == (0, "")
+    assert calls == [{"precision": "fp16", "calibration": None, "flavour": "tensorrt"}]
+    assert names(model.parent) == ["half.onnx", "model.onnx"]
+    assert "the gate: passed, judged by mean cosine and top-1 agreement" in out
+    assert "half.onnx (fp16) beside model.onnx (fp32)" in out
+    assert re.search(f"written +{output}, 1.5 MB", out)
+    assert "1 Conv" in out  # what the conversion says of itself
+
+
+def test_precision_writes_nothing_that_does_not_pass(model, photos, run, converting):
+    converting(bad)
+    words = ["precision", model, "-o", model.with_name("half.onnx"), "--precision", "fp16", "--frames", photos]
+    code, out, err = run(*words)
+    assert (code, err) == (1, "")
+    assert names(model.parent) == ["model.onnx"]
+    assert "the gate: not passed" in out
+    assert "the mean cosine is 0." in out
+    assert "--keep writes it" in out
+    code, out, _ = run(*words, "--keep")
+    assert code == 1
+    assert names(model.parent) == ["half.onnx", "model.onnx"]
+    model.with_name("half.onnx").unlink()
+    code, out, _ = run(*words, "--no-gate")
+    assert code == 0
+    assert "the gate" not in out
+    assert names(model.parent) == ["half.onnx", "model.onnx"]
+
+
+def test_precision_as_json(model, photos, run, converting):
+    converting(bad)
+    output = model.with_name("half.onnx")
+    code, out, err = run("precision", model, "-o", output, "--precision", "fp16", "--frames", photos, "--json")
+    record = json.loads(out)
+    assert (code, err) == (1, "")
+    assert record["written"] is False
+    assert record["path"] == str(output)
+    assert record["contract"]["precision"] == "fp16"
+    assert record["gate"]["passed"] is False
+    assert record["gate"]["figures"]["frames"] == 15
+
+
+def test_int8_is_held_against_the_recall(model, campus, photos, run, converting):
+    calls = converting(good)
+    output = model.with_name("int8.onnx")
+    words = ["precision", model, "-o", output, "--precision", "int8", "--calibration", photos, *campus]
+    words += ["--positive_dist_threshold", 25, "--flavour", "onnxruntime"]
+    # Queries and photographs are other pictures here: the first seeds are the same, but the noise is not.
+    code, out, _ = run(*words)
+    assert code == 1
+    assert calls == [{"precision": "int8", "calibration": photos, "flavour": "onnxruntime"}]
+    assert "undecided: " in out
+    assert "about 268 queries" in out
+    code, out, _ = run(*words, "--max-recall-drop", 30)
+    assert code == 0
+    assert "passed, judged by mean cosine and loss of R@1" in out
+    assert "within 25 m, 12 queries" in out
+    code, out, _ = run(*words, "--max-recall-drop", 30, "--min-cosine", 1)
+    assert code == 1
+
+
+def test_precision_is_refused(model, photos, campus, tmp_path, refused, converting):
+    calls = converting(good)
+    output = ["-o", model.with_name("out.onnx")]
+    fp16, int8 = ["--precision", "fp16"], ["--precision", "int8"]
+    assert "'bf16', expected fp16 or int8" in refused("precision", model, *output, "--precision", "bf16")
+    assert "no frames to judge the result on" in refused("precision", model, *output, *fp16)
+    assert "expected 0 to 1" in refused("precision", model, *output, *fp16, "--frames", photos, "--min-cosine", 2)
+    queries = campus[-1]
+    assert "one to calibrate on" in refused("precision", model, *output, *int8, "--calibration", queries, *campus)
+    assert "one to calibrate on" in refused(
+        "precision", model, *output, *int8, "--calibration", photos, "--frames", photos
+    )
+    assert "cannot write" in refused(
+        "precision", model, "-o", tmp_path / "nope" / "out.onnx", *fp16, "--frames", photos
+    )
+    assert calls == []
+    (model.parent / "folder").mkdir()
+    assert "cannot write" in refused("precision", model, "-o", model.parent / "folder", *fp16, "--frames", photos)
+    assert names(model.parent) == ["folder", "model.onnx"]
+
+
+# --- engine ----------------------------------------------------------------------------------------------
+
+
+def test_engine_is_built_and_judged(model, photos, run, building):
+    calls = building(good)
+    output = model.with_name("engine.onnx")
+    words = ["--workspace", 512, "--dla", 1, "--timing-cache", model.parent, "--optimization-level", 5]
+    code, out, err = run("engine", model, "-o", output, "--frames", photos, *words)
+    assert (code, err) == (0, "")
+    assert calls == [
+        {
+            "workspace_mib": 512,
+            "timing_cache": model.parent,
+            "dla_core": 1,
+            "compute_capabilities": (),
+            "runtime": None,
+            "optimization_level": 5,
+        }
+    ]
+    assert "the gate: passed" in out
+    assert "Orin of compute capability 8.7" in out
+    assert names(model.parent) == ["engine.onnx", "model.onnx"]
+
+
+def test_an_engine_that_does_not_pass_is_not_written(model, photos, run, building):
+    building(bad)
+    words = ["engine", model, "-o", model.with_name("engine.onnx"), "--frames", photos]
+    code, out, err = run(*words)
+    assert (code, err) == (1, "")
+    assert "is not written" in out
+    assert names(model.parent) == ["model.onnx"]
+    code, out, _ = run(*words, "--keep", "--json")
+    assert code == 1
+    record = json.loads(out)
+    assert record["gate"]["passed"] is False
+    assert record["sidecar"]["gate"] == record["gate"]
+    assert names(model.parent) == ["engine.onnx", "model.onnx"]
+
+
+@pytest.mark.parametrize("words", [[], ["--frames", "PHOTOS", "--no-gate"]])
+def test_an_engine_that_is_not_judged_says_so(model, photos, run, building, words):
+    building(bad)
+    words = [photos if word == "PHOTOS" else word for word in words]
+    code, out, _ = run("engine", model, "-o", model.with_name("engine.onnx"), *words)
+    assert code == 0
+    assert "not judged: run `structvpr export verify" in out
+
+
+def test_an_engine_of_reduced_precision_is_held_against_fp32(model, photos, run, refused, building):
+    building(good)
+    half = save(model.with_name("half.onnx"), network(), precision="fp16")
+    output = model.with_name("engine.onnx")
+    sentence = refused("engine", half, "-o", output, "--frames", photos)
+    assert "is in fp16, expected the model in fp32 to judge the engine against" in sentence
+    code, out, _ = run("engine", half, "-o", output, "--frames", photos, "--reference", model)
+    assert code == 0
+    assert "(fp16) beside model.onnx (fp32)" in out
+
+
+def test_engines_for_other_machines(model, photos, run, refused, building):
+    calls = building(good)
+    words = ["engine", model, "-o", model.with_name("engine.onnx"), "--for", "8.6, 8.9"]
+    assert "where the GPU is" in refused(*words, "--frames", photos)
+    assert calls == []
+    assert run(*words)[0] == 0
+    assert calls[0]["compute_capabilities"] == ("8.6", "8.9")
+
+
+# --- verify ----------------------------------------------------------------------------------------------
+
+
+def test_verify(model, photos, run):
+    other = save(model.with_name("b.onnx"), good(network()), precision="fp16")
+    code, out, err = run("verify", model, other, "--frames", photos)
+    assert (code, err) == (0, "")
+    assert "cosine: mean" in out
+    assert "the gate: passed" in out
+    record = json.loads(run("verify", model, other, "--frames", photos, "--json")[1])
+    assert record["passed"] is True
+    assert record["figures"]["mean_cosine"] > 0.999
+
+
+def test_verify_ends_with_1_below_the_thresholds(model, photos, campus, run):
+    other = save(model.with_name("b.onnx"), bad(network()), precision="int8")
+    assert run("verify", model, other, "--frames", photos)[0] == 1
+    code, out, _ = run("verify", model, other, "--frames", photos, "--no-gate")
+    assert code == 0
+    assert "the gate" not in out
+    code, out, _ = run("verify", model, other, *campus, "--no-gate", "--json")
+    assert code == 0
+    assert set(json.loads(out)["figures"]["reference_recall"]) == {"R@1", "R@5"}
+    code, out, _ = run("verify", model, model, *campus)
+    assert code == 0
+    assert "candidate, reference's map" in out
+    assert run("verify", model, model, "--frames", photos, "--min-cosine", 0.99999, "--min-top1-agreement", 1)[0] == 0
+
+
+def test_verify_is_refused(model, photos, tmp_path, refused):
+    other = save(model.with_name("b.onnx"), network(), weights="b" * 64)
+    assert "is of another network" in refused("verify", model, other, "--frames", photos)
+    assert "no frames to compare on" in refused("verify", model, model)
+    assert "nope.onnx" in refused("verify", model, model.with_name("nope.onnx"), "--frames", photos)
+    damaged = tmp_path / "damaged"
+    write_pictures(damaged, ["0.png", "1.png"])
+    (damaged / "1.png").write_bytes(b"")
+    assert "1.png: cannot be decoded (0 bytes)" in refused("verify", model, model, "--frames", damaged)
+
+
+# --- all of them -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["onnx", "precision", "engine", "verify"])
+def test_help_teaches(verb, run):
+    code, out, _ = run(verb, "--help")
+    assert code == 0
+    assert f"structvpr export {verb} " in out  # an example
+    assert "--json" in out
+
+
+def test_verify_needs_no_torch_and_no_onnx(model, photos):
+    """It runs on the device, where the extra may be missing."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnxsim'): sys.modules[name] = None\n"
+        "from sdk.cli import main; main()"
+    )
+    words = ["export", "verify", str(model), str(model), "--frames", str(photos)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the gate: passed" in done.stdout
