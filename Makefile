@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 
 SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test check-machine lint ci-sanitize ci-threads ci-arm ci-rtx ci clean
+.PHONY: demo test check-machine lint ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
 
 demo: $(VENV)/installed
 	$(BIN)/structvpr demo demo
@@ -40,16 +40,24 @@ ci-threads:
 ci-arm:
 	sh tests/kernel/run_arm.sh
 
-# TensorRT-RTX, a real compiler of NVIDIA's that needs no GPU, must accept what we export.
+# TensorRT-RTX, a real compiler of NVIDIA's that needs no GPU, must accept what we export, Polygraphy must find nothing
+# unsupported in it, and ONNX Runtime must agree with PyTorch about the committed model. Nothing may be skipped.
 ci-rtx: $(VENV)/installed-dev
-	$(PIP) tensorrt-rtx-cu13==1.7.1.116
-	STRUCTVPR_REQUIRE_RTX=1 $(BIN)/python -m pytest tests/export/test_rtx.py
+	$(PIP) tensorrt-rtx-cu13==1.7.1.116 polygraphy==0.53.6
+	STRUCTVPR_REQUIRE_RTX=1 $(BIN)/python -m pytest tests/export/test_rtx.py tests/export/test_onnx_rules.py \
+		tests/export/test_to_onnx.py::test_committed_model_is_the_public_weights
+
+# Runtimes that the tests do without: OpenVINO must agree with ONNX Runtime, and CUDA's bindings must have what we call.
+ci-runtimes: $(VENV)/installed-dev
+	$(PIP) openvino==2026.4.1 cuda-bindings==13.5.0
+	STRUCTVPR_REQUIRE_OPENVINO=1 $(BIN)/python -m pytest tests/sdk/test_ov_backend.py tests/sdk/test_cuda.py
 
 ci: test
 	$(MAKE) --no-print-directory ci-sanitize
 	$(MAKE) --no-print-directory ci-threads
 	$(MAKE) --no-print-directory ci-arm
 	$(MAKE) --no-print-directory ci-rtx
+	$(MAKE) --no-print-directory ci-runtimes
 
 check-machine:
 	@sh check_machine.sh $(PYTHON)

@@ -21,7 +21,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sdk.contract": (set(), set()),
     "sdk.errors": (set(), set()),
     "sdk": ({"numpy", "cv2"}, set()),
-    "sdk.backends": ({"numpy"}, {"onnxruntime", "tensorrt", "cuda", "pycuda"}),
+    "sdk.backends": ({"numpy"}, {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda"}),
     "sdk.cli": ({"typer", "rich", "numpy"}, {"onnxruntime"}),
     "training": ({"torch", "numpy", "cv2", "sdk"}, set()),
     "training.world": ({"numpy", "cv2"}, set()),
@@ -36,7 +36,27 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "training.espnetv2_export": ({"torch", "sdk"}, {"onnx"}),
     "export.to_onnx": ({"torch", "onnx", "numpy", "sdk", "training"}, {"onnxsim"}),
     "export.agreement": ({"numpy", "sdk"}, {"onnxruntime"}),
+    "export.onnx_rules": ({"onnx", "numpy", "sdk"}, set()),
+    "export.onnx_graph": ({"onnx", "numpy", "sdk"}, set()),
+    "export.onnx_targets": ({"onnx", "numpy", "sdk"}, set()),
+    "export.graph_types": ({"onnx", "numpy", "sdk"}, set()),
+    "export.graph_parts": ({"onnx", "numpy", "sdk"}, set()),
+    "export.calibration": ({"onnx", "numpy", "sdk"}, {"onnxruntime"}),
+    "export.precision": ({"onnx", "numpy", "sdk"}, {"onnxruntime", "onnxconverter_common"}),
+    "export.quantization": ({"onnx", "numpy", "sdk"}, {"onnxruntime", "onnxconverter_common"}),
+    "export.to_engine": ({"onnx", "numpy", "sdk"}, {"tensorrt", "tensorrt_rtx"}),
+    "export.engine_build": ({"onnx", "numpy", "sdk"}, {"tensorrt", "tensorrt_rtx"}),
+    "export.build_progress": (set(), {"tensorrt", "tensorrt_rtx"}),
+    "export.timing_cache": ({"sdk"}, set()),
+    "export.paired_loss": (set(), set()),
+    "export.comparison": ({"numpy", "sdk"}, set()),
+    "export.gate": ({"numpy", "sdk"}, set()),
+    "export.gate_frames": ({"numpy", "sdk"}, set()),
+    "export.gate_options": ({"typer", "sdk"}, set()),
     "export.commands": ({"typer", "sdk"}, set()),
+    "export.precision_command": ({"typer", "sdk"}, set()),
+    "export.engine_command": ({"typer", "sdk"}, set()),
+    "export.verify_command": ({"typer", "sdk"}, set()),
     "export.__main__": ({"sdk"}, set()),
     "training.__main__": ({"sdk"}, set()),
     "export": (set(), set()),
@@ -105,6 +125,27 @@ def test_the_workstation_uses_the_public_sdk(package: str) -> None:
 VERBS = ("demo", "label_commands", "student_commands", "world_commands")
 CONSOLE = {f"sdk.cli.console{name}" for name in ("", ".progress_bars", ".print_json", ".print_table")}
 ALLOWED_PRIVATE = {f"training.{verb}": CONSOLE for verb in VERBS}
+# Export writes engines as the device reads them, and judges descriptors as the device compares them: there is one
+# final norm, one reader of data sets, one record of an engine and one way to a GPU.
+SIDECAR = {
+    f"sdk.engine_sidecar{name}" for name in ("", ".EngineSidecar", ".RUNTIMES", ".read_sidecar", ".sidecar_path")
+}
+SOURCES_OF_FRAMES = {f"sdk.sources{name}" for name in ("", ".ImageSource")}
+ALLOWED_PRIVATE |= {
+    "export.comparison": {"sdk._core", "sdk._core.l2_normalize", "sdk.evaluation.rank"},
+    "export.gate_frames": {
+        *(f"sdk.evaluation_sets{name}" for name in ("", ".find_dataset", ".read_frame_sets", ".read_position_set")),
+        *SOURCES_OF_FRAMES,
+    },
+    "export.calibration": SOURCES_OF_FRAMES,
+    "export.gate_options": CONSOLE,
+    "export.precision_command": CONSOLE,
+    "export.engine_command": CONSOLE | SIDECAR,
+    "export.verify_command": CONSOLE,
+    "export.to_engine": SIDECAR
+    | {f"sdk.device{name}" for name in ("", ".describe_device")}
+    | {f"sdk.backends.cuda{name}" for name in ("", ".open_cuda", ".require_driver")},
+}
 
 
 def test_the_world_needs_no_network() -> None:
@@ -129,6 +170,17 @@ def test_import_is_light(module: str) -> None:
     heavy = {"torch", "onnx", "tensorrt", "typer", "rich", "onnxruntime"}
     loaded = run_python(f"import {module}, sys; print(*sorted({heavy!r} & set(sys.modules)))")
     assert loaded == ""
+
+
+ON_THE_DEVICE = ("precision", "gate", "to_engine", "onnx_rules", "commands")
+
+
+@pytest.mark.parametrize("module", ON_THE_DEVICE)
+def test_what_exports_on_the_device_needs_no_torch(module: str) -> None:
+    """It is imported where torch is not installed: a Jetson builds engines and judges them."""
+    pytest.importorskip("onnx", reason="exporting needs onnx (extra: export)")
+    code = f"import sys; sys.modules['torch'] = None; import export.{module}; print('tensorrt' in sys.modules)"
+    assert run_python(code) == "False"
 
 
 def test_only_one_file_includes_each_library() -> None:
