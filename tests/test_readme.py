@@ -16,7 +16,8 @@ from sdk.cli import app, main
 from training.world import DAY, DUSK, World, traverse, write_traverse
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["docs/search.md", "docs/datasets.md", "docs/training.md", "docs/ablation.md"]
+NAMES = ("search", "datasets", "training", "ablation", "engines", "jetson", "precision", "runtimes")
+PAGES = [f"docs/{name}.md" for name in NAMES]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "models/README.md", *PAGES]
 
 
@@ -89,7 +90,7 @@ def test_six_lines_are_six() -> None:
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 6
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/ablation.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/ablation.md", "docs/jetson.md"])
 def test_commands_are_understood(document: str) -> None:
     """Those that take long, too: their verbs and options exist."""
     text = (ROOT / document).read_text()

@@ -104,13 +104,14 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
         )
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        extra = EXTRA_OF_VERB.get(next(iter(words if words is not None else sys.argv[1:]), ""))
+        called = words if words is not None else sys.argv[1:]
+        extra = EXTRA_OF_VERB.get(next(iter(called), ""))
         if package not in OF_EXTRAS or extra is None:
             raise
-        sentence = (
-            f"the package {package} is not installed, expected it for this verb; run "
-            f'`pip install "structvpr[{extra}]"`, or `pip install ".[{extra}]"` in a checkout'
-        )
+        remedy = f'`pip install "structvpr[{extra}]"`, or `pip install ".[{extra}]"` in a checkout'
+        if package == "onnx" and called[:2] != ["export", "onnx"] and extra == "export":
+            remedy = "`pip install onnx`"  # a device that builds engines needs no torch, which the extra brings
+        sentence = f"the package {package} is not installed, expected it for this verb; run {remedy}"
     else:
         return
     typer.echo(f"structvpr: {sentence}", err=True)
