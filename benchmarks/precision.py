@@ -79,10 +79,15 @@ def main() -> None:
 
 
 def without(one: EvaluationSet, names: set[str]) -> EvaluationSet:
-    """A set less some queries; its database stays, so that numbers keep their meaning."""
-    kept = [i for i, path in enumerate(one.queries) if path.name not in names]
-    positives = {right: [true[i] for i in kept] for right, true in one.positives.items()}
-    return EvaluationSet(one.name, [one.queries[i] for i in kept], one.database, positives)
+    """A set less some images; the others of the database are numbered anew."""
+    asked = [i for i, path in enumerate(one.queries) if path.name not in names]
+    kept = [i for i, path in enumerate(one.database) if path.name not in names]
+    number = {old: new for new, old in enumerate(kept)}
+    positives = {
+        right: [np.array([number[i] for i in true[query] if i in number], np.int64) for query in asked]
+        for right, true in one.positives.items()
+    }
+    return EvaluationSet(one.name, [one.queries[i] for i in asked], [one.database[i] for i in kept], positives)
 
 
 def calibration_frames(name: str, most: int) -> list[npt.NDArray[np.uint8]]:

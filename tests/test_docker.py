@@ -60,9 +60,10 @@ def test_what_is_copied_is_what_the_wheel_is_made_of(path: Path) -> None:
     ]
     for name in copied:
         assert (ROOT / name).exists(), name
-    packages = re.search(r"^wheel\.packages = \{(.*)\}", PYPROJECT, re.M)
+    packages = re.search(r"^wheel\.packages = \[(.*)\]", PYPROJECT, re.M)
     assert packages
-    needed = {Path(folder).parts[0] for folder in re.findall(r'= "([^"]+)"', packages[1])}
+    needed = set(re.findall(r'"([^"]+)"', packages[1]))
+    needed |= set(re.findall(r"^install\(DIRECTORY (\w+)/", (ROOT / "CMakeLists.txt").read_text(), re.M))
     needed |= {"pyproject.toml", "CMakeLists.txt", "csrc"}
     needed |= {Path(name).parts[0] for name in re.findall(r'"([^"]*LICENSE)"', PYPROJECT)}
     readme = re.search(r'^readme = "(.*)"', PYPROJECT, re.M)
