@@ -16,7 +16,7 @@ from sdk.cli import app, main
 from training.world import DAY, DUSK, World, traverse, write_traverse
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("search", "datasets", "training", "ablation", "engines", "jetson", "precision", "runtimes")
+NAMES = ("search", "datasets", "training", "ablation", "engines", "jetson", "photographs", "precision", "runtimes")
 PAGES = [f"docs/{name}.md" for name in NAMES]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "models/README.md", *PAGES]
 
