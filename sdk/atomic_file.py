@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from .errors import EngineError
 
-__all__ = ["flush_folder", "move_into_place", "replace_when_done"]
+__all__ = ["flush_folder", "move_into_place", "replace_when_done", "require_replaceable"]
 
 
 @contextmanager
@@ -20,9 +21,10 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     A reader of `path` sees the old file or the new one, never half of one; an error leaves the old one.
 
     Raises:
-        EngineError: the folder cannot be written.
+        EngineError: the folder cannot be written, or what is at `path` is no file, such as a folder or a device.
     """
     path = Path(path)
+    require_replaceable(path)
     try:
         handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
@@ -43,6 +45,21 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_replaceable(path: Path) -> None:
+    """Refuse a name that is not a file's: renaming would put a file in the place of a device.
+
+    Raises:
+        EngineError: what is at `path` is neither nothing nor a regular file.
+    """
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return  # not there, or said better by whoever writes it
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "a device or a pipe"
+        raise EngineError(f"cannot write {path}: it is {what}, expected a file or a new name; choose another path")
 
 
 def move_into_place(temporary: Path, path: Path) -> None:

@@ -61,7 +61,7 @@ def _diverted(to: IO[bytes]) -> Iterator[None]:
         os.close(stderr)
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Read an image file as a frame: uint8 (H, W, 3), RGB, turned upright by its EXIF orientation.
 
     Raises:
@@ -69,7 +69,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             trace can be seen; see `listen_to_decoders`.
     """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise FrameError(f"{path}: cannot be read ({reason}), expected an image file; check the path") from None

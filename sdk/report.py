@@ -78,6 +78,8 @@ def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence
         f"<table><thead><tr><th>query<th>best match<th>similarity<th>verdict</thead><tbody>{body}</tbody></table>\n"
     )
     try:
+        if path.is_char_device() or path.is_block_device() or path.is_fifo():  # which a rename would replace
+            raise MapError(f"{path}: is a device or a pipe, expected a file or a new name for the report; name another")
         with scratch(path) as temporary:
             # A file name need not be Unicode; the page then shows a replacement character.
             temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")

@@ -22,7 +22,7 @@ MOST_FRAMES = 64  # kept in memory, asked in turn
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="The network, a model.onnx.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The network: a model.onnx or a model.engine.", show_default=False)],
     map_path: Annotated[
         Path | None, typer.Option("--map", help="The map; without one, --places random descriptors.")
     ] = None,

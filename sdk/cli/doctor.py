@@ -114,6 +114,9 @@ def _driver(device: dict[str, Any]) -> Finding:
             "JetPack brings it; elsewhere install NVIDIA's driver" if device["l4t"] is None else "reinstall JetPack"
         )
         return Finding("CUDA driver", "missing", "no libcuda.so.1; the CPU is used", remedy)
+    if driver["code"] is None:
+        found = "it does not answer: the process that asked it crashed or hung; the CPU is used"
+        return Finding("CUDA driver", "missing", found, "see what `nvidia-smi` says, and start the machine again")
     if driver["devices"] == 0:
         found = f"{driver['version']}, no usable GPU (cuInit gave {driver['code']})"
         return Finding("CUDA driver", "missing", found, "see what `nvidia-smi` says, and CUDA_VISIBLE_DEVICES")

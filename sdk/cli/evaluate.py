@@ -44,7 +44,7 @@ class ManyValues(TyperCommand):
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="The network, a model.onnx.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The network: a model.onnx or a model.engine.", show_default=False)],
     dataset: Annotated[
         str | None,
         typer.Argument(

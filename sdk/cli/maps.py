@@ -36,7 +36,7 @@ def maps() -> None:
 
 @app.command()
 def build(
-    model: Annotated[Path, typer.Argument(help="The network, a model.onnx.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The network: a model.onnx or a model.engine.", show_default=False)],
     source: Annotated[
         Path, typer.Argument(help="A folder of images, a CSV of places, or a video.", show_default=False)
     ],

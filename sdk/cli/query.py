@@ -37,7 +37,7 @@ class Answer:
 
 
 def query(
-    model: Annotated[Path, typer.Argument(help="The network, a model.onnx.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The network: a model.onnx or a model.engine.", show_default=False)],
     source: Annotated[Path, typer.Argument(help="An image, a folder of images, or a video.", show_default=False)],
     map_path: Annotated[
         Path | None, typer.Option("--map", help="The map.  [default: <model>.places]", show_default=False)
