@@ -40,13 +40,17 @@ INSTRUCTION_SETS = {
 # cuInit in a process of its own: a broken driver may end the process that asks.
 PROBE = """
 import ctypes
-cuda = ctypes.CDLL("libcuda.so.1")
+try:
+    cuda = ctypes.CDLL("libcuda.so.1")
+except OSError:
+    raise SystemExit("no driver")
 version, count = ctypes.c_int(), ctypes.c_int()
 code = cuda.cuInit(0)
 cuda.cuDriverGetVersion(ctypes.byref(version))
 cuda.cuDeviceGetCount(ctypes.byref(count))
 print(code, version.value, count.value)
 """
+PROBE_TIMEOUT_S = 30
 
 
 def describe_device() -> dict[str, Any]:
@@ -83,12 +87,19 @@ def package_versions() -> dict[str, str | None]:
 
 
 def cuda_driver() -> dict[str, Any] | None:
-    """The CUDA driver: {"version": "13.0", "devices": 1, "code": 0}, or None if there is none."""
+    """The CUDA driver: {"version": "13.0", "devices": 1, "code": 0}, or None if there is none.
+
+    `code` is cuInit's. One that crashes, or gives no answer within 30 s, has no version, no devices, and None for it.
+    """
     try:
-        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+        if done.stderr.strip() == "no driver":
+            return None
         code, number, devices = map(int, done.stdout.split())
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
+        return {"version": None, "devices": 0, "code": None}
     return {"version": f"{number // 1000}.{number % 1000 // 10}", "devices": devices if code == 0 else 0, "code": code}
 
 

@@ -42,6 +42,8 @@ class EngineSidecar:
         runtime_version: of the library that built it, such as "10.3.0".
         compute_capabilities: of the GPUs that it runs on, such as ("8.7",); one, unless compiled ahead for several.
         gpu_name: of the GPU that it was built on; None if compiled ahead, without one.
+        multiprocessors: of that GPU: an Orin Nano, NX and AGX have one name and one compute capability, and differ in
+            these; None if compiled ahead.
         cuda_version: of the driver there, such as "12.6"; None if there was none.
         l4t: first line of a Jetson's /etc/nv_tegra_release, which stands for the JetPack; None elsewhere.
         dla_core: the DLA that it was built for; None for the GPU alone.
@@ -63,6 +65,7 @@ class EngineSidecar:
     runtime_version: str
     compute_capabilities: tuple[str, ...]
     gpu_name: str | None
+    multiprocessors: int | None
     cuda_version: str | None
     l4t: str | None
     dla_core: int | None
@@ -128,6 +131,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "runtime_version": (_is_text, "a version"),
     "compute_capabilities": (_are_capabilities, "at least one such as '8.7'"),
     "gpu_name": (lambda value: value is None or _is_text(value), "a name or null"),
+    "multiprocessors": (
+        lambda value: value is None or (_is_whole(value) and value > 0),
+        "a whole number >= 1 or null",
+    ),
     "cuda_version": (lambda value: value is None or _is_text(value), "a version or null"),
     "l4t": (lambda value: value is None or _is_text(value), "a line of text or null"),
     "dla_core": (lambda value: value is None or _is_whole(value), "a whole number >= 0 or null"),
@@ -178,9 +185,9 @@ def read_sidecar(engine: Path) -> EngineSidecar:
 
 
 def _read_record(engine: Path, path: Path) -> dict[str, Any]:
-    if not path.is_file():  # nor a pipe, which would be waited for
-        raise ContractError(f"{engine}: has no {path.name} beside it, expected one; copy both files, or {REMEDY}")
     try:
+        if not path.is_file():  # nor a pipe, which would be waited for
+            raise ContractError(f"{engine}: has no {path.name} beside it, expected one; copy both files, or {REMEDY}")
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
@@ -222,7 +229,14 @@ def require_intact(engine: Path, sidecar: EngineSidecar) -> bytes:
 
 
 def require_fit(
-    engine: Path, sidecar: EngineSidecar, *, runtime: str, version: str, gpu_name: str, compute_capability: str
+    engine: Path,
+    sidecar: EngineSidecar,
+    *,
+    runtime: str,
+    version: str,
+    gpu_name: str,
+    compute_capability: str,
+    multiprocessors: int,
 ) -> None:
     """Refuse an engine that was built for another GPU or another TensorRT, before TensorRT is given it.
 
@@ -233,6 +247,7 @@ def require_fit(
         version: of that.
         gpu_name: of the GPU here.
         compute_capability: of the GPU here, such as "8.7".
+        multiprocessors: of the GPU here.
 
     Raises:
         EngineError: it does not fit; the message has the command that rebuilds it.
@@ -241,20 +256,26 @@ def require_fit(
         (runtime, version) == (sidecar.runtime, sidecar.runtime_version)
         and compute_capability in sidecar.compute_capabilities
         and sidecar.gpu_name in (None, gpu_name)
+        and sidecar.multiprocessors in (None, multiprocessors)
     )
     if not fits:
-        here = f"{runtime} {version} on {gpu_name} (compute capability {compute_capability})"
+        here = f"{runtime} {version} on {gpu_name} (compute capability {compute_capability}, "
+        here += f"{multiprocessors} multiprocessors)"
         built = f"{sidecar.runtime} {sidecar.runtime_version} on {sidecar.gpu_name or 'no GPU'}"
-        built += f" (compute capability {', '.join(sidecar.compute_capabilities)})"
+        built += f" (compute capability {', '.join(sidecar.compute_capabilities)}"
+        built += ")" if sidecar.multiprocessors is None else f", {sidecar.multiprocessors} multiprocessors)"
         raise EngineError(
             f"{engine}: was built for {built}, expected {here}, which is here; {rebuild_command(engine, sidecar)}"
         )
 
 
 def rebuild_command(engine: Path, sidecar: EngineSidecar) -> str:
-    """What to type to have the engine for this machine."""
+    """What to type to have the engine for this machine; not judged, as only the user knows frames to judge it on."""
     model, output = shlex.quote(sidecar.onnx_name), shlex.quote(str(engine))
-    return f"build it here with `structvpr export engine {model} -o {output}` (it was {sidecar.contract.precision})"
+    return (
+        f"build it here with `structvpr export engine {model} -o {output} --no-gate` (it was "
+        f"{sidecar.contract.precision}), and judge it with `structvpr export verify`"
+    )
 
 
 def _seal(record: dict[str, Any]) -> str:

@@ -47,17 +47,26 @@ def open_backend(path: str | os.PathLike[str], *, threads: int | None = None, ru
 
     Args:
         path: a model.onnx that `structvpr export onnx` wrote, or a model.engine of `structvpr export engine`.
-        threads: CPU threads of one inference; None for the runtime's choice. An engine has no use for it.
+        threads: CPU threads of one inference, at least 1; None for the runtime's choice. An engine has no use for it.
         runtime: what runs a model.onnx: "onnxruntime" (the CPU), "onnxruntime-cuda", "onnxruntime-tensorrt" (both with
             the package onnxruntime-gpu), "openvino" (the CPU, extra `openvino`); None for "onnxruntime". What was asked
             for runs it, or it is an error. An engine is TensorRT's, and says itself of which kind.
 
     Raises:
-        EngineError: missing, not a network, or of a kind that cannot be run here.
+        EngineError: missing, not a network, or of a kind that cannot be run here; threads is below 1.
         ContractError: a network without a readable contract, or that is not what its contract says.
     """
     path = Path(path)
-    if not path.is_file():
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads is {threads}, expected at least 1; correct it, or leave it to the runtime")
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise EngineError(
+            f"{path}: cannot be looked at ({error.strerror}), expected a model.onnx or a model.engine; look at the "
+            "name, and at the rights of its folder"
+        ) from None
+    if not there:
         raise EngineError(
             f"{path}: there is no such file, expected a model.onnx or a model.engine; make one with `structvpr export "
             "onnx` or `structvpr export engine`"

@@ -29,6 +29,7 @@ class Cuda(Protocol):
     provider: str
     gpu_name: str
     compute_capability: str
+    multiprocessors: int
     stream: int
 
     def __enter__(self) -> Cuda:
@@ -79,13 +80,18 @@ def require_driver(needed_by: str, runtime: str | None = None) -> dict[str, Any]
         What `sdk.device.cuda_driver` found.
 
     Raises:
-        EngineError: no driver, none that starts, no GPU, or one that is too old.
+        EngineError: no driver, none that answers or starts, no GPU, or one that is too old.
     """
     driver = cuda_driver()
     if driver is None:
         raise EngineError(
             f"{needed_by}: there is no NVIDIA driver here (libcuda.so.1), expected one and a GPU; install it, or run "
             "the model.onnx, which needs neither"
+        )
+    if driver["code"] is None:
+        raise EngineError(
+            f"{needed_by}: the NVIDIA driver does not answer (the process that asked it crashed or hung), expected its "
+            "version and a GPU; see what `nvidia-smi` says, and start the machine again"
         )
     if driver["code"] not in (0, NO_DEVICE):
         raise EngineError(

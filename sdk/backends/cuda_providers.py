@@ -38,7 +38,10 @@ class BindingsCuda:
         kinds = driver.CUdevice_attribute
         major = kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
         minor = kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
-        parts = [self._call("cuDeviceGetAttribute", kind, self._device) for kind in (major, minor)]
+        count = kinds.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+        *parts, self.multiprocessors = [
+            int(self._call("cuDeviceGetAttribute", kind, self._device)) for kind in (major, minor, count)
+        ]
         self.compute_capability = ".".join(map(str, parts))
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         try:
@@ -138,6 +141,8 @@ class PycudaCuda:
         device, self._context = self._call(_pycuda_primary_context, pycuda)
         self.gpu_name = self._call(device.name)
         self.compute_capability = ".".join(map(str, self._call(device.compute_capability)))
+        count = pycuda.device_attribute.MULTIPROCESSOR_COUNT
+        self.multiprocessors = int(self._call(device.get_attribute, count))
         with self:
             self._stream = self._call(pycuda.Stream, STREAM_NON_BLOCKING)
         self.stream = int(self._stream.handle)

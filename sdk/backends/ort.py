@@ -16,13 +16,14 @@ __all__ = ["OrtBackend"]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
-# What is asked, in this order, for each operator. The options keep float32 what it is elsewhere: CUDA would round it
-# to TF32, and search for the fastest convolution of each shape anew at every start.
+# What is asked, in this order, for each operator. For a GPU the CPU is no part of it: what neither takes is an error.
+# The options keep CUDA's float32 what it is elsewhere, as it would be rounded to TF32, and spare it the search for the
+# fastest convolution of each shape at every start. TensorRT's provider leaves TF32 on.
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 PROVIDERS: dict[str, list[Any]] = {
     "cpu": [CPU],
-    "cuda": [(CUDA, CUDA_OPTIONS), CPU],
-    "tensorrt": [TENSORRT, (CUDA, CUDA_OPTIONS), CPU],
+    "cuda": [(CUDA, CUDA_OPTIONS)],
+    "tensorrt": [TENSORRT, (CUDA, CUDA_OPTIONS)],
 }
 
 
@@ -36,11 +37,12 @@ class OrtBackend:
             path: the file.
             threads: CPU threads of one inference; None for one a core, at most four.
             provider: "cpu"; or "cuda" or "tensorrt", which the package onnxruntime-gpu has. TensorRT builds its engine
-                at each start, which takes minutes on a small device: `structvpr export engine` does it once.
+                at each start, which takes minutes on a small device: `structvpr export engine` does it once. What it
+                does not take runs on CUDA.
 
         Raises:
             EngineError: the file is not an ONNX model, or onnxruntime refuses it, or has no such provider, or would
-                run on the CPU instead.
+                run any of it on the CPU instead.
             ContractError: it carries no contract, or is not what its contract says.
         """
         import onnxruntime
@@ -55,11 +57,17 @@ class OrtBackend:
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path),
-                _options(onnxruntime, threads or default_threads()),
+                _options(onnxruntime, threads or default_threads(), provider),
                 providers=PROVIDERS[provider],
                 enable_fallback=0,  # onnxruntime's own prints, and goes on with the CPU, also in the middle of a run
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            if "fallback to CPU EP" in str(error):
+                raise EngineError(
+                    f"{path}: ONNX Runtime would run it on CPU, in part or as a whole, expected "
+                    f"{' and '.join(_short(_name(each)) for each in PROVIDERS[provider])} alone; see what `structvpr "
+                    "doctor` says of the driver, and which CUDA this onnxruntime-gpu is for"
+                ) from None
             raise load_refused(path, "ONNX Runtime", first_line(error)) from None
         used = self._session.get_providers()
         if used[0] != wanted:
@@ -93,7 +101,7 @@ class OrtBackend:
         self._session = None  # threads and memory go with it
 
 
-def _options(onnxruntime: Any, threads: int) -> Any:
+def _options(onnxruntime: Any, threads: int, provider: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -101,6 +109,9 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     # that was tried gains, nor does I/O binding (docs/runtimes.md, benchmarks/runtimes.py).
     # A thread that spins until there is work takes as much time again as those that compute, which the robot needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider != "cpu":
+        # Not even one operator: the first provider of a session says nothing of where each of them runs.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.log_severity_level = 4  # what goes wrong is raised; a library does not print
     return options
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..contract import ModelContract
 from ..errors import EngineError
-from .onnx_file import contract_in, default_threads, load_refused, require_ports
+from .onnx_file import contract_in, default_threads, first_line, load_refused, require_ports
 
 __all__ = ["OvBackend"]
 
@@ -46,8 +46,8 @@ class OvBackend:
             from openvino.frontend import FrontEndManager
         except ImportError as error:
             raise EngineError(
-                f"{path}: the package openvino cannot be imported ({error}), expected it for this runtime; run "
-                '`pip install "structvpr[openvino]"`, or `pip install ".[openvino]"` in a checkout'
+                f"{path}: the package openvino cannot be imported ({first_line(error)}), expected it for this runtime; "
+                'run `pip install "structvpr[openvino]"`, or `pip install ".[openvino]"` in a checkout'
             ) from None
         self._path = path
         try:

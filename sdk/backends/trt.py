@@ -21,6 +21,7 @@ from ..contract import ModelContract
 from ..engine_sidecar import EngineSidecar, read_sidecar, rebuild_command, require_fit, require_intact
 from ..errors import ContractError, EngineError
 from .cuda import Cuda, open_cuda, require_driver
+from .onnx_file import first_line
 
 __all__ = ["TrtBackend"]
 
@@ -66,6 +67,7 @@ class TrtBackend:
                 version=trt.__version__,
                 gpu_name=cuda.gpu_name,
                 compute_capability=cuda.compute_capability,
+                multiprocessors=cuda.multiprocessors,
             )
             self._loaded = _LoadedEngine(path, sidecar, data, trt, cuda, cuda_graph)
         except BaseException:
@@ -279,6 +281,6 @@ def _import_runtime(path: Path, sidecar: EngineSidecar) -> Any:
     except (ImportError, OSError) as error:
         remedy = INSTALL[sidecar.runtime].format(version=sidecar.runtime_version)
         raise EngineError(
-            f"{path}: the Python module {sidecar.runtime} cannot be imported ({error}), expected version "
-            f"{sidecar.runtime_version}; {remedy}"
+            f"{path}: the Python module {sidecar.runtime} cannot be imported ({first_line(error)}), expected "
+            f"version {sidecar.runtime_version}; {remedy}"
         ) from None

@@ -29,6 +29,7 @@ TABLES = {
 CONTRACT = ModelContract("fake", "0" * 64, 32, 48, 3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), precision="fp16")
 GPU = "Orin"
 CAPABILITY = "8.7"
+MULTIPROCESSORS = 16  # of a Jetson AGX Orin
 PLAN = b"an engine of the fake TensorRT"
 
 Pixels = npt.NDArray[np.uint8]
@@ -53,8 +54,14 @@ class FakeCuda:
     _streams = itertools.count(0x5000)
     by_stream: dict[int, FakeCuda] = {}  # noqa: RUF012
 
-    def __init__(self, gpu_name: str = GPU, capability: str = CAPABILITY, fail: dict[str, int] | None = None) -> None:
-        self.gpu_name, self.compute_capability = gpu_name, capability
+    def __init__(
+        self,
+        gpu_name: str = GPU,
+        capability: str = CAPABILITY,
+        fail: dict[str, int] | None = None,
+        multiprocessors: int = MULTIPROCESSORS,
+    ) -> None:
+        self.gpu_name, self.compute_capability, self.multiprocessors = gpu_name, capability, multiprocessors
         self.stream = next(self._streams)
         self.by_stream[self.stream] = self
         self.journal: list[str] = []
@@ -319,6 +326,7 @@ def write_engine(path: Path, version: str = "10.3.0", data: bytes = PLAN, **chan
         "runtime_version": version.removeprefix("rtx_"),
         "compute_capabilities": (CAPABILITY,),
         "gpu_name": GPU,
+        "multiprocessors": MULTIPROCESSORS,
         "cuda_version": "12.6",
         "l4t": None,
         "dla_core": None,

@@ -127,6 +127,24 @@ def test_missing_and_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
         assert "there is no such file" in refuse(open_backend, path, EngineError, capfd)
 
 
+def test_a_name_or_a_folder_that_cannot_be_looked_at(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a" * 300 + ".onnx", "a" * 300 + ".engine"):
+        refuse(open_backend, tmp_path / name, EngineError, capfd)
+    longest = tmp_path / ("a" * 245 + ".engine")  # which leaves no room for .json
+    longest.write_bytes(b"engine")
+    refuse(open_backend, longest, ContractError, capfd)
+
+    def forbid(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", forbid)  # as for a folder that may not be entered; root may enter any
+    assert "cannot be looked at (Permission denied)" in refuse(
+        open_backend, tmp_path / "model.onnx", EngineError, capfd
+    )
+
+
 @pytest.mark.parametrize("name", ["model.engine", "model.plan"])
 def test_an_engine_is_for_tensorrt(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / name
@@ -196,11 +214,20 @@ def test_an_unknown_runtime() -> None:
         open_backend(MODEL, runtime="cuda")
 
 
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_that_are_none(threads: int) -> None:
+    with pytest.raises(EngineError, match=f"threads is {threads}, expected at least 1; correct it"):
+        open_backend(MODEL, threads=threads)
+
+
 def test_the_runtime_by_name_is_the_default(backend: Backend) -> None:
     named = open_backend(MODEL, threads=1, runtime="onnxruntime")
     batch = prepare(picture(3), named.contract)
     assert np.array_equal(named.infer(batch), backend.infer(batch))
     named.close()
+
+
+CPU = "CPUExecutionProvider"
 
 
 class GpuRuntime(types.ModuleType):
@@ -225,7 +252,8 @@ class GpuRuntime(types.ModuleType):
         self.more = more
         names = [name if isinstance(name, str) else name[0] for name in providers]
         used = [name for name in names if name in self._starts or name == "CPUExecutionProvider"]
-        session = self._real.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # Of those that start, the first is said to run what the CPU runs; where none does, ONNX Runtime itself decides.
+        session = self._real.InferenceSession(path, None if used else options, providers=used and [CPU])
         session.get_providers = lambda: used
         return session
 
@@ -240,7 +268,7 @@ def test_a_gpu_is_used_if_asked_for(runtime: str, first: str, monkeypatch: pytes
     backend = open_backend(MODEL, runtime=runtime)
     names = [name if isinstance(name, str) else name[0] for name in fake.asked]
     assert names[0] == first
-    assert names[-1] == "CPUExecutionProvider"
+    assert CPU not in names
     assert dict(each for each in fake.asked if not isinstance(each, str))["CUDAExecutionProvider"]["use_tf32"] == "0"
     assert fake.more == {"enable_fallback": 0}  # neither now nor in the middle of a run
     backend.close()
@@ -249,18 +277,16 @@ def test_a_gpu_is_used_if_asked_for(runtime: str, first: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("runtime", "starts", "used", "wanted"),
+    ("runtime", "starts", "said"),
     [
-        ("onnxruntime-cuda", set(), "CPU", "CUDA"),
-        ("onnxruntime-tensorrt", set(), "CPU", "Tensorrt"),
-        ("onnxruntime-tensorrt", {"CUDAExecutionProvider"}, "CUDA", "Tensorrt"),
+        ("onnxruntime-cuda", set(), "CPU, in part or as a whole, expected CUDA alone"),
+        ("onnxruntime-tensorrt", set(), "CPU, in part or as a whole, expected Tensorrt and CUDA alone"),
+        ("onnxruntime-tensorrt", {"CUDAExecutionProvider"}, "CUDA, expected Tensorrt, which did not start"),
     ],
 )
-def test_falling_back_is_an_error(
-    runtime: str, starts: set[str], used: str, wanted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_falling_back_is_an_error(runtime: str, starts: set[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", GpuRuntime(starts))
-    with pytest.raises(EngineError, match=f"would run it on {used}, expected {wanted}, .*; see what") as caught:
+    with pytest.raises(EngineError, match=f"would run it on {said}; see what") as caught:
         open_backend(MODEL, runtime=runtime)
     assert "\n" not in str(caught.value)
 

@@ -12,6 +12,7 @@ from map_fakes import FakeBackend
 from pictures import picture
 
 from sdk import EngineError, Localization, Localizer, PlaceMap
+from sdk import device as device_module
 from sdk.bench import PERCENTILES, fill_with_noise, measure_cold_start, measure_steady_state, memory_bytes
 from sdk.device import cuda_driver, describe_device, package_versions
 
@@ -138,3 +139,17 @@ def test_device() -> None:
 def test_driver_is_asked_in_a_process_of_its_own() -> None:
     driver = cuda_driver()
     assert driver is None or set(driver) == {"version", "devices", "code"}
+
+
+@pytest.mark.parametrize(
+    "ends", ["import os; os.abort()", "import time; time.sleep(60)", "raise AttributeError('cuInit')"]
+)
+def test_a_driver_that_does_not_answer_is_not_a_missing_one(monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    monkeypatch.setattr(device_module, "PROBE", ends)
+    monkeypatch.setattr(device_module, "PROBE_TIMEOUT_S", 1)
+    assert cuda_driver() == {"version": None, "devices": 0, "code": None}
+
+
+def test_a_driver_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "PROBE", device_module.PROBE.replace("libcuda.so.1", "libcuda.so.none"))
+    assert cuda_driver() is None

@@ -78,7 +78,9 @@ class FakeDriver(ModuleType):
     """`cuda.bindings.driver`, as far as we use it."""
 
     CUdevice_attribute = SimpleNamespace(
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=75, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR=76
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT=16,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=75,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR=76,
     )
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
 
@@ -103,7 +105,7 @@ class FakeDriver(ModuleType):
         return self._answer("cuDeviceGetName", b"Orin".ljust(length, b"\0"))
 
     def cuDeviceGetAttribute(self, kind: Any, device: Any) -> Any:
-        return self._answer("cuDeviceGetAttribute", {75: 8, 76: 7}[kind])
+        return self._answer("cuDeviceGetAttribute", {16: 14, 75: 8, 76: 7}[kind])
 
     def cuDevicePrimaryCtxRetain(self, device: Any) -> Any:
         answer = self._answer("cuDevicePrimaryCtxRetain", "primary")
@@ -189,6 +191,8 @@ class FakeDriver(ModuleType):
 class FakePycuda(ModuleType):
     """`pycuda.driver`, as far as we use it, by its own source (src/wrapper/wrap_cudadrv.cpp, src/cpp/cuda.hpp)."""
 
+    device_attribute = SimpleNamespace(MULTIPROCESSOR_COUNT="MULTIPROCESSOR_COUNT")
+
     class Error(Exception):
         """What all of pycuda's exceptions are."""
 
@@ -242,6 +246,9 @@ class FakePycuda(ModuleType):
 
             def compute_capability(self) -> tuple[int, int]:
                 return 8, 7
+
+            def get_attribute(self, attribute: Any) -> int:
+                return {"MULTIPROCESSOR_COUNT": 14}[attribute]
 
             def retain_primary_context(self) -> Any:
                 fake._check("retain")
@@ -308,7 +315,7 @@ def fresh() -> Iterator[None]:
 
 def test_what_is_made_is_given_back_in_the_context(opened: Any, machine: Machine) -> None:
     cuda = opened()
-    assert (cuda.gpu_name, cuda.compute_capability) == ("Orin", "8.7")
+    assert (cuda.gpu_name, cuda.compute_capability, cuda.multiprocessors) == ("Orin", "8.7", 14)
     assert machine.stack == [THEIRS]
     with cuda:
         assert machine.stack == [THEIRS, "primary"]

@@ -69,6 +69,12 @@ def test_jpeg(data: bytes, tmp_path: Path) -> None:
     assert near(read(data, tmp_path), FRAME)
 
 
+def test_a_name_may_be_text(tmp_path: Path) -> None:
+    path = tmp_path / "frame.png"
+    path.write_bytes(encode(FRAME, ".png"))
+    assert np.array_equal(read_image(str(path)), FRAME)
+
+
 def test_every_suffix_is_tested() -> None:
     assert set(IMAGE_SUFFIXES) == {".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"}
 

@@ -465,6 +465,7 @@ def test_another_engine(untouched: Bench) -> None:
     ("driver", "says"),
     [
         (None, "there is no NVIDIA driver here"),
+        ({"version": None, "devices": 0, "code": None}, "does not answer"),
         ({"version": "13.0", "devices": 0, "code": 803}, "does not start (cuInit gives 803)"),
         ({"version": "13.0", "devices": 0, "code": 0}, "finds no GPU"),
         ({"version": "13.0", "devices": 0, "code": 100}, "finds no GPU"),
@@ -500,25 +501,34 @@ def test_tensorrt_that_is_not_installed(untouched: Bench, version: str, module: 
     assert remedy in message
 
 
+def test_tensorrt_that_says_much_about_why_it_cannot_be_imported(untouched: Bench) -> None:
+    (untouched.path.parent / "tensorrt.py").write_text("raise ImportError('no libnvinfer.so\\nand so on\\n')\n")
+    untouched.monkeypatch.delitem(sys.modules, "tensorrt")
+    untouched.monkeypatch.syspath_prepend(str(untouched.path.parent))
+    write_engine(untouched.path)
+    assert "cannot be imported (no libnvinfer.so), expected version 10.3.0" in untouched.refuse()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"gpu_name": "Thor"}, "10.3.0 on Thor"),
         ({"compute_capabilities": ("8.9",)}, "compute capability 8.9"),
         ({"runtime_version": "10.7.0"}, "tensorrt 10.7.0"),
+        ({"multiprocessors": 8}, "8.7, 8 multiprocessors)"),
     ],
 )
 def test_another_gpu_or_version(bench: Bench, change: dict[str, Any], says: str) -> None:
     write_engine(bench.path, **change)
     message = bench.refuse()
     assert says in message
-    assert "tensorrt 10.3.0 on Orin (compute capability 8.7)" in message
+    assert "tensorrt 10.3.0 on Orin (compute capability 8.7, 16 multiprocessors)" in message
     assert f"structvpr export engine model.onnx -o {bench.path}" in message
     assert bench.cuda.journal == ["close"]
 
 
 def test_an_engine_compiled_ahead_for_several_gpus(bench: Bench) -> None:
-    write_engine(bench.path, gpu_name=None, compute_capabilities=("8.6", "8.7"))
+    write_engine(bench.path, gpu_name=None, multiprocessors=None, compute_capabilities=("8.6", "8.7"))
     TrtBackend(bench.path).close()
 
 

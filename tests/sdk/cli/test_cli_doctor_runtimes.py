@@ -15,6 +15,7 @@ import sdk.cli.doctor
 import sdk.device
 
 GPU = {"version": "12.6", "devices": 1, "code": 0}
+SILENT = {"version": None, "devices": 0, "code": None}
 NO_GPU = {"version": "12.6", "devices": 0, "code": 100}
 
 
@@ -54,6 +55,7 @@ def test_an_engine_can_be_run(examine: Any) -> None:
         (set(), GPU, "no package tensorrt"),
         ({"tensorrt", "cuda.bindings"}, None, "no GPU for it"),
         ({"tensorrt", "cuda.bindings"}, NO_GPU, "no GPU for it"),
+        ({"tensorrt", "cuda.bindings"}, SILENT, "no GPU for it"),
         ({"tensorrt"}, GPU, "neither cuda-bindings nor pycuda"),
     ],
 )
@@ -71,6 +73,13 @@ def test_tensorrt_of_the_system_that_the_environment_does_not_see(examine: Any, 
     assert str(module) in finding["found"]
     assert "--system-site-packages" in finding["remedy"]
     assert examine({"tensorrt", "cuda.bindings"}, GPU)["TensorRT"]["status"] == "ok"
+
+
+def test_a_driver_that_does_not_answer(examine: Any) -> None:
+    finding = examine(set(), SILENT)["CUDA driver"]
+    assert "does not answer" in finding["found"]
+    assert "nvidia-smi" in finding["remedy"]
+    assert "no libcuda" in examine(set(), None)["CUDA driver"]["found"]
 
 
 def test_openvino(examine: Any) -> None:
