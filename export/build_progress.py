@@ -73,23 +73,32 @@ def build_monitor(trt: Any, progress: Progress | None, interrupted: threading.Ev
 
 @contextmanager
 def interrupt_later() -> Iterator[threading.Event]:
-    """Set an event at Ctrl-C, and interrupt when the block ends.
+    """Set an event at Ctrl-C or SIGTERM, and raise that signal again when the block ends.
 
-    The interrupt would otherwise be raised in whatever Python TensorRT calls next, such as its logger, where the
-    bindings print it and go on.
+    What a handler raises would otherwise be raised in whatever Python TensorRT calls next, such as its logger, where
+    the bindings print it and go on. A signal that is ignored stays so, and one that ends the process ends it at once.
     """
     interrupted = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    received: list[int] = []
+
+    def keep(number: int, _: object) -> None:
+        received.append(number)
+        interrupted.set()
+
+    if threading.current_thread() is not threading.main_thread():
         yield interrupted  # only the main thread is interrupted, and may say how
         return
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, keep)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
-        if interrupted.is_set():
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,20 +87,24 @@ class EngineBuilder:
                 a build that failed; the message has what TensorRT said.
         """
         trt = self._trt
-        config = self._builder.create_builder_config()
-        # TensorFloat-32 is on by default and keeps 10 bits of a product's factors: what the graph leaves in float32,
-        # it leaves there on purpose.
-        config.clear_flag(trt.BuilderFlag.TF32)
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
-        self._set_optimization_level(config, settings.optimization_level)
-        self._set_dla(config, settings.dla_core)
-        self._set_compute_capabilities(config, settings.compute_capabilities)
-        network = self._parse(config, weakly_typed=settings.dla_core is not None)
-        if cache is not None:
-            self._set_cache(config, cache)
+        with self._refusals("cannot prepare its build", "check the installation with `structvpr doctor`"):
+            config = self._builder.create_builder_config()
+            # TensorFloat-32 is on by default and keeps 10 bits of a product's factors: what the graph leaves in
+            # float32, it leaves there on purpose.
+            config.clear_flag(trt.BuilderFlag.TF32)
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
+            self._set_optimization_level(config, settings.optimization_level)
+            self._set_dla(config, settings.dla_core)
+            self._set_compute_capabilities(config, settings.compute_capabilities)
+            network = self._parse(config, weakly_typed=settings.dla_core is not None)
+            if cache is not None:
+                self._set_cache(config, cache)
         plan = self._build(network, config, progress)
-        used = config.get_timing_cache() if cache is not None else None
-        return plan, bytes(used.serialize()) if used is not None else b""
+        timings = b""
+        with suppress(Exception):  # the engine is there, and timings are worth less
+            used = config.get_timing_cache() if cache is not None else None
+            timings = bytes(used.serialize()) if used is not None else b""
+        return plan, timings
 
     def _set_optimization_level(self, config: Any, level: int | None) -> None:
         if level is None:
@@ -223,6 +227,8 @@ class EngineBuilder:
         """Exceptions of the bindings, which have no list of kinds, as one sentence."""
         try:
             yield
+        except EngineError:
+            raise
         except Exception as error:
             said = self._said[-1] if self._said else _one_line(str(error)) or type(error).__name__
             raise EngineError(f"{self._name}: {self._label} {what} ({said}), expected it to; {remedy}") from None

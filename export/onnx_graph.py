@@ -14,12 +14,14 @@ __all__ = ["Graph", "attribute", "label", "type_name"]
 class Graph:
     """Which tensors are constant, the types of all, who makes and who uses them.
 
-    A Constant node is as good as an initializer: the parsers read both as weights.
+    A Constant node is as good as an initializer: the parsers read both as weights. `nodes` are those with operators of
+    ONNX, whose inputs and outputs are the ones that its checker has seen to; `foreign` are the others.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        self.nodes = list(model.graph.node)
+        self.nodes = [node for node in model.graph.node if node.domain in ("", "ai.onnx")]
+        self.foreign = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in self.nodes:
             if node.op_type == "Constant":
@@ -47,7 +49,7 @@ class Graph:
 
 def label(node: onnx.NodeProto) -> str:
     """What a message calls a node: its name, or what it makes."""
-    return node.name or f"{node.op_type} -> {node.output[0]}"
+    return node.name or f"{node.op_type} -> {', '.join(node.output)}"
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
@@ -56,5 +58,6 @@ def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
 
 
 def type_name(elem_type: int) -> str:
-    """uint8 for TensorProto.UINT8, and so on."""
-    return str(TensorProto.DataType.Name(elem_type)).lower()
+    """uint8 for TensorProto.UINT8, and so on; a number that ONNX does not know stands for itself."""
+    known = elem_type in TensorProto.DataType.values()
+    return str(TensorProto.DataType.Name(elem_type)).lower() if known else f"type {elem_type}"

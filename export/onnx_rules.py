@@ -121,11 +121,11 @@ def opset(graph: Graph, target: Target) -> Iterator[Trap]:
 
 def operator(graph: Graph, target: Target) -> Iterator[Trap]:
     """Source: operators; of other domains, rtx ("Plugin not found")."""
+    for node in graph.foreign:
+        found = f"operator {node.domain}.{node.op_type} found, expected one of ONNX"
+        yield Trap(label(node), found, "express it by operators of ONNX, or give TensorRT a plugin for it")
     for node in graph.nodes:
-        if node.domain not in ("", "ai.onnx"):
-            found = f"operator {node.domain}.{node.op_type} found, expected one of ONNX"
-            yield Trap(label(node), found, "express it by operators of ONNX, or give TensorRT a plugin for it")
-        elif node.op_type in target.unknown:
+        if node.op_type in target.unknown:
             found = f"operator {node.op_type} found, expected one that this parser knows"
             yield Trap(label(node), found, "express it by other operators")
         elif any(a.HasField("g") or a.graphs for a in node.attribute):
@@ -267,6 +267,23 @@ def quantized_type(graph: Graph, target: Target) -> Iterator[Trap]:
             yield Trap(label(node), found, "quantise symmetrically")
 
 
+def quantized_weight(graph: Graph, target: Target) -> Iterator[Trap]:
+    """int8 weights with DequantizeLinear alone, a quarter of the size of float weights with the whole pair.
+
+    Source: ONNX Runtime's documents (AddQDQPairToWeight) and Optimum's guide to TensorRT ask for the pair; rtx builds
+    both.
+    """
+    alone = [
+        node
+        for node in graph.nodes
+        if node.op_type == "DequantizeLinear" and graph.types.get(node.input[0]) == TensorProto.INT8
+        if node.input[0] in graph.constants
+    ]
+    if alone and target.version < (10, 13):
+        found = f"weights stored as int8 found ({len(alone)} tensors), not shown to build here"
+        yield Trap(label(alone[0]), found, "if it is refused, build the fp16 model", refused=False)
+
+
 def quantized_scale(graph: Graph, target: Target) -> Iterator[Trap]:
     """Source: parser: scales must be positive; 8.x reads their bytes as float32, whatever they are."""
     for node in graph.nodes:
@@ -309,6 +326,7 @@ RULES: tuple[Callable[[Graph, Target], Iterator[Trap]], ...] = (
     uint8,
     wide_type,
     quantized_type,
+    quantized_weight,
     quantized_scale,
     quantized_axis,
 )

@@ -1,8 +1,8 @@
 """What TensorRT learned by timing kernels, kept so that the next build on this machine takes a fraction of the time.
 
-One file for each version of TensorRT and GPU: the sha256 of the rest (32 bytes), then TensorRT's own bytes, which are
-given to it only if they are what was written. A cache is worth minutes and never an error: one that is damaged, or
-that TensorRT does not want, is as good as none.
+One file for each version of TensorRT and kind of GPU: the sha256 of the rest (32 bytes), then TensorRT's own bytes,
+which are given to it only if they are what was written. A cache is worth minutes and never an error: one that is
+damaged, or that TensorRT does not want, is as good as none.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ __all__ = ["cache_file", "load_cache", "save_cache"]
 DIGEST_BYTES = 32
 
 
-def cache_file(folder: Path | None, runtime: str, version: str, gpu_name: str) -> Path:
+def cache_file(folder: Path | None, runtime: str, version: str, gpu_name: str, multiprocessors: int) -> Path:
     """Where the cache of this TensorRT on this GPU lies, in a folder that is there and can be written.
 
     Args:
         folder: to keep it in; None for structvpr below $XDG_CACHE_HOME, or below ~/.cache.
         runtime: "tensorrt".
         version: of that.
-        gpu_name: as CUDA says it.
+        gpu_name: as CUDA says it, which is the same for all sizes of a Jetson's family.
+        multiprocessors: of the GPU, which tells them apart.
 
     Raises:
-        EngineError: the folder cannot be written: without this, every build would silently start from nothing.
+        EngineError: the folder cannot be written, or there is none by default, for want of a home: without this, every
+            build would silently start from nothing.
     """
-    if folder is None:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-        folder = Path(base) / "structvpr"
+    folder = folder or _default_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -46,8 +46,19 @@ def cache_file(folder: Path | None, runtime: str, version: str, gpu_name: str) -
             f"the timing cache cannot be kept in {folder} ({error.strerror}), expected a folder that can be written; "
             "name another with --timing-cache, or set XDG_CACHE_HOME"
         ) from None
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{runtime} {version} {gpu_name}").strip("-")
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{runtime} {version} {gpu_name} {multiprocessors} SM").strip("-")
     return folder / f"{name}.timing"
+
+
+def _default_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path("~/.cache").expanduser()) / "structvpr"
+    except RuntimeError:  # of a user number without an entry, as in a container
+        raise EngineError(
+            "the timing cache has no folder (this user has no home), expected one that can be written; name one with "
+            "--timing-cache, or set XDG_CACHE_HOME"
+        ) from None
 
 
 def load_cache(path: Path) -> bytes:

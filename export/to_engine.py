@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx.shape_inference import infer_shapes
 
 from sdk import ContractError, EngineError, ModelContract
 from sdk.atomic_file import move_into_place
@@ -30,6 +31,7 @@ from sdk.engine_sidecar import RUNTIMES, EngineSidecar, sidecar_path
 from .build_progress import Progress
 from .engine_build import BuildSettings, EngineBuilder
 from .graph_types import graph_precision
+from .onnx_graph import type_name
 from .onnx_rules import check_graph
 from .onnx_targets import KNOWN
 from .timing_cache import cache_file, load_cache, save_cache
@@ -59,8 +61,8 @@ def export_engine(
 
     Args:
         onnx_path: what `structvpr export onnx` or `structvpr export precision` wrote.
-        engine_path: the engine to write; an existing one and its sidecar are replaced.
-        workspace_mib: memory that TensorRT's kernels may use beside their tensors, MiB, >= 1.
+        engine_path: the engine to write, *.engine or *.plan; an existing one and its sidecar are replaced.
+        workspace_mib: memory that TensorRT's kernels may use beside their tensors, MiB, 1 to 2^20.
         timing_cache: folder to keep timings in, so that the next build is fast; None for structvpr below
             $XDG_CACHE_HOME, or below ~/.cache. TensorRT-RTX has no timings.
         dla_core: DLA to run on, with the GPU for what it cannot; None for the GPU alone.
@@ -83,14 +85,15 @@ def export_engine(
     settings = BuildSettings(workspace_mib, dla_core, tuple(compute_capabilities), optimization_level)
     _check_settings(settings, runtime)
     data, model, contract = _read_model(onnx_path)
+    _check_paths(onnx_path, engine_path)
     runtime, trt = _load_runtime(runtime, bool(compute_capabilities))
     _refuse_traps(onnx_path, model, runtime, trt.__version__)
     # Without a driver, or with a broken one, TensorRT may end the process: it is asked first, in one of its own.
     driver = None if compute_capabilities else require_driver(str(onnx_path), runtime)
-    gpu_name, capability = (None, None) if driver is None else _describe_gpu()
+    gpu_name, capability, multiprocessors = (None, None, None) if driver is None else _describe_gpu()
     cache_path = None
-    if gpu_name is not None and runtime == "tensorrt":
-        cache_path = cache_file(timing_cache, runtime, trt.__version__, gpu_name)
+    if gpu_name is not None and multiprocessors is not None and runtime == "tensorrt":
+        cache_path = cache_file(timing_cache, runtime, trt.__version__, gpu_name, multiprocessors)
 
     with _unfinished(engine_path) as unfinished:
         began, built_at = time.monotonic(), datetime.now(timezone.utc)
@@ -107,6 +110,7 @@ def export_engine(
             runtime_version=trt.__version__,
             compute_capabilities=settings.compute_capabilities or (str(capability),),
             gpu_name=gpu_name,
+            multiprocessors=multiprocessors,
             cuda_version=driver["version"] if driver is not None else None,
             l4t=describe_device()["l4t"],
             dla_core=dla_core,
@@ -134,7 +138,8 @@ def _check_settings(settings: BuildSettings, runtime: str | None) -> None:
             raise EngineError(f"{found}, expected {expected}; {remedy}")
 
     workspace, level = settings.workspace_mib, settings.optimization_level
-    require(workspace >= 1, f"the workspace is {workspace} MiB", "at least 1", "leave it at 1024")
+    most = 1 << 20  # a tebibyte: far beyond any GPU, and far below where its bytes overflow the bindings' integers
+    require(1 <= workspace <= most, f"the workspace is {workspace} MiB", f"1 to {most}", "leave it at 1024")
     require(level is None or 0 <= level <= 5, f"the optimization level is {level}", "0 to 5", "leave it to TensorRT")
     require(runtime in (None, *RUNTIMES), f"the runtime is {runtime!r}", " or ".join(RUNTIMES), "leave it out")
     for capability in settings.compute_capabilities:
@@ -148,13 +153,34 @@ def _check_settings(settings: BuildSettings, runtime: str | None) -> None:
     )
 
 
+def _check_paths(onnx_path: Path, engine_path: Path) -> None:
+    """Refuse now what the end of the build could not write, or would write over the model."""
+    if not onnx_path.name.isprintable():  # as the sidecar wants it
+        raise EngineError(f"{onnx_path.name!r}: is the model's name, expected one that can be printed; rename it")
+    places = (engine_path, sidecar_path(engine_path)) if engine_path.name else (engine_path,)
+    with _writing(engine_path):
+        for place in places:
+            if place.exists() and place.samefile(onnx_path):
+                raise EngineError(f"{place}: is the model itself, expected another file to write; choose another path")
+            if place.is_dir():
+                raise EngineError(f"{place}: is a folder, expected a file to write; choose another path")
+    if engine_path.suffix not in (".engine", ".plan"):  # by which `sdk.open_backend` knows it
+        raise EngineError(f"{engine_path}: is to be the engine, expected a name in .engine or .plan; choose another")
+
+
 def _read_model(path: Path) -> tuple[bytes, onnx.ModelProto, ModelContract]:
-    """The file's bytes, its graph and its contract, which its inputs, outputs and types agree with."""
+    """The file's bytes, its graph, which is valid, and its contract, which its inputs, outputs and types agree with."""
+    found = "it is no ONNX"
     try:
         data = path.read_bytes()
         model = onnx.load_model_from_string(data)
+        found = "its graph is not valid"
+        onnx.checker.check_model(model)
+        infer_shapes(model)
+        for weight in model.graph.initializer:
+            onnx.TensorProto.DataType.Name(weight.data_type)  # of which the checker takes unknown ones
     except Exception as error:  # what protobuf raises depends on its version
-        found = getattr(error, "strerror", None) or "it is no ONNX"
+        found = getattr(error, "strerror", None) or found
         raise EngineError(
             f"{path}: cannot be read ({found}), expected a model.onnx; make one with `structvpr export onnx`"
         ) from None
@@ -191,7 +217,7 @@ def _check_precision(path: Path, model: onnx.ModelProto, precision: str) -> None
 
 
 def _names(ports: list[tuple[int, list[int]]]) -> str:
-    return ", ".join(f"{onnx.TensorProto.DataType.Name(kind).lower()} {shape}" for kind, shape in ports)
+    return ", ".join(f"{type_name(kind)} {shape}" for kind, shape in ports)
 
 
 def _load_runtime(runtime: str | None, ahead: bool) -> tuple[str, Any]:
@@ -209,10 +235,10 @@ def _load_runtime(runtime: str | None, ahead: bool) -> tuple[str, Any]:
     )
 
 
-def _describe_gpu() -> tuple[str, str]:
-    """Name and compute capability, such as "8.7", as the backend will find them when it loads the engine."""
+def _describe_gpu() -> tuple[str, str, int]:
+    """Name, compute capability, such as "8.7", and multiprocessors, as the backend will find them when it loads it."""
     with closing(open_cuda()) as cuda:
-        return cuda.gpu_name, cuda.compute_capability
+        return cuda.gpu_name, cuda.compute_capability, cuda.multiprocessors
 
 
 def _refuse_traps(path: Path, model: onnx.ModelProto, runtime: str, version: str) -> None:

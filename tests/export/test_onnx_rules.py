@@ -71,6 +71,7 @@ REFUSED = [
 TAKEN = [
     ("typing", graphs.through(HALF), graphs.simple("Relu"), OLD, "OBEY_PRECISION_CONSTRAINTS"),
     ("typing", graphs.quantized(), graphs.simple("Relu"), OLD, "build with INT8"),
+    ("quantized_weight", graphs.quantized_convolution(), graphs.quantized(), (*OLD, *TEN[:2]), "stored as int8"),
     ("constant_input", graphs.clip(constant=False), graphs.clip(), OLD, "computed bounds"),
     ("wide_type", graphs.through(DOUBLE), graphs.through(HALF), ALL, "float64"),
 ]
@@ -136,6 +137,28 @@ def test_weights_quantised_in_the_graph_count_as_weights():
     model.graph.node.insert(2, onnx.helper.make_node("QuantizeLinear", ["wf", "ws", "wz"], ["w"], axis=0))
     onnx.checker.check_model(model)
     assert targets_that_take(model) == TARGETS
+    assert of_rule(model, "quantized_weight") == []  # the whole pair
+
+
+def test_weights_stored_as_int8_are_said_once():
+    (finding,) = (f for f in check_graph(graphs.quantized_convolution(), ["10.7"]))
+    assert str(finding) == (
+        "TensorRT 10.7 at DequantizeLinear wd: weights stored as int8 found (1 tensors), not shown to build here; "
+        "if it is refused, build the fp16 model"
+    )
+
+
+@pytest.mark.parametrize("op", ["Foo", "QuantizeLinear", "DequantizeLinear", "Clip", "Constant"])
+@pytest.mark.parametrize("outputs", [["z"], []])
+def test_a_node_of_another_domain_may_be_anything(op, outputs):
+    """Which inputs and outputs it has, the checker does not know; nor is it ONNX's operator of the same name."""
+    model = graphs.simple("Relu")
+    model.graph.node.append(onnx.helper.make_node(op, [] if outputs else ["x"], outputs, domain="a.b"))
+    model.opset_import.append(onnx.helper.make_opsetid("a.b", 1))
+    onnx.checker.check_model(model)
+    assert {(f.rule, f.found) for f in check_graph(model) if f.refused} == {
+        ("operator", f"operator a.b.{op} found, expected one of ONNX")
+    }
 
 
 def test_a_finding_says_where_what_and_what_to_do():
@@ -194,4 +217,4 @@ def test_what_onnx_runtime_quantises_symmetrically_is_taken(tmp_path, per_channe
     types = {"activation_type": QuantType.QInt8, "weight_type": QuantType.QInt8}
     model = quantize(tmp_path, **types, per_channel=per_channel, extra_options=symmetric)
     assert targets_that_take(model) == TARGETS
-    assert {finding.rule for finding in check_graph(model)} == {"typing"}
+    assert {finding.rule for finding in check_graph(model)} == {"typing", "quantized_weight"}

@@ -95,12 +95,17 @@ def model(tmp_path):
     return write
 
 
+def put_gpu(monkeypatch, multiprocessors):
+    gpu = SimpleNamespace(gpu_name="Orin (nvgpu)", compute_capability="8.7", close=lambda: None)
+    gpu.multiprocessors = multiprocessors
+    monkeypatch.setattr(to_engine, "open_cuda", lambda: gpu)
+
+
 @pytest.fixture
 def tensorrt(tmp_path, monkeypatch):
     """Installs a fake TensorRT beside a fake GPU, and returns it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    gpu = SimpleNamespace(gpu_name="Orin (nvgpu)", compute_capability="8.7", close=lambda: None)
-    monkeypatch.setattr(to_engine, "open_cuda", lambda: gpu)
+    put_gpu(monkeypatch, 16)
     driver = {"version": "12.6", "devices": 1, "code": 0}
     monkeypatch.setattr(to_engine, "require_driver", lambda needed_by, runtime=None: driver)
 
@@ -144,6 +149,7 @@ def test_engine_and_sidecar(model, tensorrt):
     assert (sidecar.contract.precision, sidecar.contract.descriptor_dim) == ("fp16", DIM)
     assert (sidecar.runtime, sidecar.runtime_version) == ("tensorrt", "10.3.0")
     assert (sidecar.gpu_name, sidecar.compute_capabilities) == ("Orin (nvgpu)", ("8.7",))
+    assert sidecar.multiprocessors == 16
     assert (sidecar.cuda_version, sidecar.dla_core, sidecar.gate) == ("12.6", None, None)
     assert (sidecar.onnx_name, sidecar.engine_bytes) == ("fp16.onnx", len(trt.told.plan))
     assert sidecar.onnx_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -340,7 +346,7 @@ def test_dla_since_11_is_strongly_typed(model, tensorrt):
 @pytest.mark.parametrize(("cores", "core"), [(0, 0), (2, 2), (2, -1)])
 def test_dla_that_is_not_there(model, tensorrt, cores, core):
     tensorrt("10.3.0", dla_cores=cores)
-    refused(EngineError, model("fp16"), f"finds {cores} DLA cores here, expected core {core} ", dla_core=core)
+    refused(EngineError, model("fp16"), f"^TensorRT 10.3.0 finds {cores} DLA cores .*core {core} ", dla_core=core)
 
 
 def test_rtx_builds_for_the_gpu_that_is_there(model, tensorrt):
@@ -363,6 +369,7 @@ def test_rtx_compiles_ahead_without_asking_for_a_driver(model, tensorrt, monkeyp
     assert trt.told.config.capabilities == {0: "SM86", 1: "SM120"}
     assert sidecar.compute_capabilities == ("8.6", "12.0")
     assert (sidecar.gpu_name, sidecar.cuda_version, sidecar.gate) == (None, None, None)
+    assert sidecar.multiprocessors is None
     sentence = refused(EngineError, model(), "compute capability 9.0", compute_capabilities=["9.0"])
     assert "one of 7.5, 8.6, 12.0" in sentence
 
@@ -410,7 +417,7 @@ def test_timings_are_kept_by_version_and_gpu(model, tensorrt, tmp_path):
     trt, folder = tensorrt("8.6.2"), tmp_path / "cache" / "structvpr"
     build(model())
     assert trt.told.cache == b""
-    assert cached(folder).name == "tensorrt-8.6.2-Orin-nvgpu.timing"
+    assert cached(folder).name == "tensorrt-8.6.2-Orin-nvgpu-16-SM.timing"
     build(model())
     assert trt.told.cache == b"8.6.2 timings "
     other = tensorrt("10.3.0")
@@ -419,10 +426,21 @@ def test_timings_are_kept_by_version_and_gpu(model, tensorrt, tmp_path):
     assert len(list(folder.iterdir())) == 2
 
 
+def test_timings_of_a_gpu_of_the_same_name_and_another_size_are_others(model, tensorrt, tmp_path, monkeypatch):
+    """An AGX Orin, an Orin NX and an Orin Nano have one name and one compute capability."""
+    trt = tensorrt("10.3.0")
+    build(model())
+    put_gpu(monkeypatch, 8)
+    assert build(model())[1].multiprocessors == 8
+    assert trt.told.cache == b""
+    names = {path.name for path in (tmp_path / "cache" / "structvpr").iterdir()}
+    assert names == {f"tensorrt-10.3.0-Orin-nvgpu-{count}-SM.timing" for count in (16, 8)}
+
+
 def test_timings_in_a_folder_of_choice(model, tensorrt, tmp_path):
     tensorrt("10.3.0")
     build(model(), timing_cache=tmp_path / "a" / "b")
-    assert cached(tmp_path / "a" / "b").name == "tensorrt-10.3.0-Orin-nvgpu.timing"
+    assert cached(tmp_path / "a" / "b").name == "tensorrt-10.3.0-Orin-nvgpu-16-SM.timing"
     assert not (tmp_path / "cache").exists()
 
 
@@ -432,6 +450,21 @@ def test_home_is_the_last_resort(model, tensorrt, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     build(model())
     assert cached(tmp_path / "home" / ".cache" / "structvpr").exists()
+
+
+def test_user_without_a_home(model, tensorrt, tmp_path, monkeypatch):
+    """Such as a container's `--user 12345`."""
+    trt = tensorrt("10.3.0")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def no_home(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    sentence = refused(EngineError, model(), "timing cache has no folder .this user has no home.")
+    assert "--timing-cache" in sentence
+    assert trt.told.config is None
+    build(model(), timing_cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "folder"])
@@ -534,24 +567,74 @@ def test_progress_that_raises_stops_the_build_and_comes_out(model, tensorrt, err
     assert len(list(path.parent.glob(".*"))) == 0
 
 
-@pytest.mark.parametrize("version", ["8.6.2", "10.3.0"])
-def test_ctrl_c_is_taken_when_the_builder_has_stopped(model, tensorrt, version):
-    trt = tensorrt(version)
-    path, before, returned = model(), signal.getsignal(signal.SIGINT), []
+def signalled(trt, number, returned):
+    """Has the builder be sent a signal when it begins."""
     build_once = trt.Builder.build_serialized_network
 
     def interrupted(self, network, config):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         returned.append(build_once(self, network, config))
         return returned[0]
 
     trt.Builder.build_serialized_network = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        build(path)
+
+
+class Signalled(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("version", ["8.6.2", "10.3.0"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_is_taken_when_the_builder_has_stopped(model, tensorrt, version, number):
+    trt = tensorrt(version)
+    path, returned = model(), []
+    signalled(trt, number, returned)
+
+    def handler(received, _):
+        raise Signalled(received)
+
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(Signalled) as caught:
+            build(path)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert caught.value.args == (number,)
     assert (returned == [None]) == (version == "10.3.0")  # stopped by the monitor, where there is one
-    assert signal.getsignal(signal.SIGINT) is before
     assert not path.with_suffix(".engine").exists()
     assert len(list(path.parent.glob(".*"))) == 0
+
+
+def test_ctrl_c_interrupts(model, tensorrt):
+    trt, path = tensorrt("10.3.0"), model()
+    signalled(trt, signal.SIGINT, [])
+    with pytest.raises(KeyboardInterrupt):
+        build(path)
+    assert not path.with_suffix(".engine").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_that_is_ignored_stays_so(model, tensorrt, number):
+    """As under nohup, or of a job in the background of a script."""
+    trt, path = tensorrt("10.3.0"), model()
+    signalled(trt, number, [])
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        engine, sidecar = build(path)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert require_intact(engine, sidecar)
+
+
+def test_signal_that_ends_the_process_is_left_alone():
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with build_progress.interrupt_later():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # --- what is refused ------------------------------------------------------------------------------------
@@ -569,6 +652,98 @@ def rewrite(path, change):
     change(loaded)
     path.write_bytes(loaded.SerializeToString())
     return path
+
+
+def no_opset(loaded):
+    del loaded.opset_import[:]
+
+
+def foreign_node(loaded):
+    loaded.graph.node.append(helper.make_node("Foo", ["pixels"], ["z"], domain="foo"))
+
+
+def bare_node(loaded):
+    loaded.graph.node.add()
+
+
+def relu_of_nothing(loaded):
+    loaded.graph.node.append(helper.make_node("Relu", [], []))
+
+
+def weight_of_no_type(loaded):
+    loaded.graph.initializer[0].data_type = 99
+
+
+@pytest.mark.parametrize("change", [no_opset, foreign_node, bare_node, relu_of_nothing, weight_of_no_type])
+def test_graph_that_is_not_valid(model, tensorrt, change):
+    trt = tensorrt("10.3.0")
+    path = rewrite(model(), change)
+    refused(EngineError, path, r"fp32.onnx: cannot be read \(its graph is not valid\)")
+    assert trt.told.config is None
+
+
+def test_frame_of_no_type(model, tensorrt):
+    def change(loaded):
+        loaded.graph.input[0].type.tensor_type.elem_type = 99
+
+    tensorrt("10.3.0")
+    refused(ContractError, rewrite(model(), change), r"inputs and outputs type 99 \[1, 32")
+
+
+def test_operator_of_another_domain(model, tensorrt):
+    def add(loaded):
+        foreign_node(loaded)
+        loaded.opset_import.append(helper.make_opsetid("foo", 1))
+
+    tensorrt("10.3.0")
+    refused(EngineError, rewrite(model(), add), "operator foo.Foo found")
+
+
+@pytest.mark.parametrize("name", ["a\tb.onnx", "a\nb.onnx"])
+def test_name_that_the_sidecar_cannot_have_is_found_before_the_build(model, tensorrt, name):
+    trt, path = tensorrt("10.3.0"), model()
+    renamed = path.rename(path.with_name(name))
+    with pytest.raises(EngineError, match="expected one that can be printed; rename it") as caught:
+        export_engine(renamed, path.with_name("a.engine"))
+    assert str(caught.value).isprintable()
+    assert trt.told.config is None
+
+
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        ("fp32.onnx", "fp32.onnx: is the model itself, expected another file"),
+        ("link.engine", "link.engine: is the model itself"),
+        ("a.onnx", r"a.onnx: is to be the engine, expected a name in .engine or .plan"),
+        ("a.ENGINE", "expected a name in .engine or .plan"),
+        ("a", "expected a name in .engine or .plan"),
+        ("folder.engine", "folder.engine: is a folder, expected a file"),
+        ("beside.engine", "beside.engine.json: is a folder, expected a file"),
+        ("a" * 246 + ".engine", "cannot write .*: File name too long"),  # its sidecar's is
+        ("", "is a folder, expected a file"),
+    ],
+)
+def test_place_that_cannot_have_the_engine_is_found_before_the_build(model, tensorrt, tmp_path, output, found):
+    trt, path = tensorrt("10.3.0"), model()
+    data = path.read_bytes()
+    for folder in ("folder.engine", "beside.engine.json"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "link.engine").symlink_to(path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(EngineError, match=found) as caught:
+        export_engine(path, tmp_path / output)
+    assert ", expected" in str(caught.value)
+    assert ";" in str(caught.value)
+    assert trt.told.config is None
+    assert path.read_bytes() == data
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".engine", ".plan"])
+def test_engine_may_be_called_a_plan(model, tensorrt, tmp_path, suffix):
+    tensorrt("10.3.0")
+    sidecar = export_engine(model(), tmp_path / f"a{suffix}")
+    assert read_sidecar(tmp_path / f"a{suffix}") == sidecar
 
 
 def test_model_without_contract(model, tensorrt):
@@ -676,6 +851,31 @@ def test_exceptions_of_the_bindings(model, tensorrt, monkeypatch):
     refused(EngineError, model(), "cannot start its builder .CUDA initialization failure with error: 35.")
 
 
+@pytest.mark.parametrize("method", ["create_builder_config", "create_network"])
+def test_exceptions_of_the_bindings_before_the_build(model, tensorrt, method):
+    trt = tensorrt("10.3.0")
+
+    def fail(*_):
+        raise TypeError("incompatible function arguments:\n    1. (self)")
+
+    setattr(trt.Builder, method, fail)
+    refused(EngineError, model(), r"cannot prepare its build \(incompatible function arguments: 1. \(self\)\)")
+
+
+def test_timings_that_cannot_be_had_cost_no_engine(model, tensorrt, monkeypatch):
+    trt = tensorrt("10.3.0")
+    make_config = trt.Builder.create_builder_config
+
+    def config_without_timings(self):
+        config = make_config(self)
+        config.get_timing_cache = lambda: 1 / 0
+        return config
+
+    trt.Builder.create_builder_config = config_without_timings
+    engine, sidecar = build(model())
+    assert require_intact(engine, sidecar)
+
+
 def test_no_tensorrt(model, tensorrt, monkeypatch):
     tensorrt("10.3.0")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -699,7 +899,8 @@ def test_driver_is_asked_before_tensorrt(model, tensorrt, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        ({"workspace_mib": 0}, "the workspace is 0 MiB"),
+        ({"workspace_mib": 0}, "the workspace is 0 MiB, expected 1 to 1048576"),
+        ({"workspace_mib": 1 << 44}, "the workspace is 17592186044416 MiB"),
         ({"optimization_level": 6}, "the optimization level is 6"),
         ({"runtime": "cudnn"}, "the runtime is 'cudnn'"),
         ({"compute_capabilities": ["sm_86"]}, "a compute capability is 'sm_86'"),
