@@ -56,10 +56,11 @@ class Comparison:
         candidate_precision: by its contract.
         frames: described by both, database and queries.
         unusable: of those, how many the candidate gives no direction for: all zero, or not finite.
-        mean_cosine: over the frames that are usable, as all of the following; None if none is.
+        mean_cosine: over the queries that are usable, as all of the following; None if none is. The database is left
+            out, as it may hold frames that were calibrated on.
         p1_cosine: the first percentile.
         min_cosine: the smallest.
-        centred_cosine: the mean after the mean of the reference's descriptors was taken off both. All descriptors of a
+        centred_cosine: the mean after the mean of the reference's queries was taken off both. All descriptors of a
             network share most of their length: one that says the same of every frame may have a cosine of 0.98, and has
             a centred one of about 0.
         max_abs_difference: the largest, of one value.
@@ -131,19 +132,21 @@ def compare(
             candidate.close()
     finally:
         reference.close()
-    ours, theirs = (np.concatenate([rows, *([] if known is None else [known[i]])]) for i, rows in enumerate(asked))
+    ours, theirs = asked
     usable = theirs.any(axis=1)
+    described = theirs if known is None else np.concatenate([theirs, known[1]])
+    unusable = int((~described.any(axis=1)).sum())
     maps: tuple[MapFigures, ...] = ()
     recall = None
-    if usable.all():
+    if not unusable:
         recall, maps = _with_maps(asked, known, frames.positives)
     return Comparison(
         reference=Path(reference_path).name,
         candidate=Path(candidate_path).name,
         reference_precision=reference.contract.precision,
         candidate_precision=candidate.contract.precision,
-        frames=len(ours),
-        unusable=int((~usable).sum()),
+        frames=len(described),
+        unusable=unusable,
         **_cosines(ours[usable], theirs[usable], ours.mean(axis=0)),
         queries=len(frames.queries),
         database=len(frames.queries) - 1 if frames.database is None else len(frames.database),

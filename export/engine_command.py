@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdk import ContractError, MapError, open_backend
+from sdk import ContractError, EngineError, MapError, ModelContract, open_backend
 from sdk.cli.console import print_json, progress_bars
 
 from .gate_options import (
@@ -25,6 +25,7 @@ from .gate_options import (
     QueriesFolder,
     choose_thresholds,
     print_verdict,
+    require_places,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def engine_command(
     min_cosine: MinCosine = None,
     min_top1_agreement: MinTop1Agreement = None,
     max_recall_drop: MaxRecallDrop = None,
-    no_gate: Annotated[bool, typer.Option("--no-gate", help="Do not judge the engine.")] = False,
+    no_gate: Annotated[bool, typer.Option("--no-gate", help="Write the engine without judging it.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Write the engine even if it does not pass.")] = False,
     workspace: Annotated[int, typer.Option(min=1, help="Memory that kernels may use while they run, MiB.")] = 1024,
     timing_cache: Annotated[
@@ -78,9 +79,10 @@ def engine_command(
     """Build a TensorRT engine on the device that will run it, and judge it against fp32.
 
     An engine is good for one GPU and one version of TensorRT; OUTPUT.json beside it says which, and is copied with it.
-    With frames to judge on, the engine is asked about them next to ONNX Runtime's fp32 before it is written: if it does
-    not pass, nothing is written and the exit code is 1. What the gate measured is kept in OUTPUT.json. The first build
-    takes minutes; timings are kept, so that the next is faster.
+    The engine is asked about the frames next to ONNX Runtime's fp32 before it is written: if it does not pass, nothing
+    is written and the exit code is 1. What the gate measured is kept in OUTPUT.json. Engines built ahead, by --for, are
+    not judged, and OUTPUT.json never holds a result for them: `structvpr export verify` prints one where the GPU is.
+    The first build takes minutes; timings are kept, so that the next is faster.
 
     \b
     Example: on a Jetson, from the model in fp16
@@ -90,22 +92,33 @@ def engine_command(
       structvpr export engine model.onnx -o model.engine --for 8.6,8.9
       structvpr export verify model.onnx model.engine --frames photos/
     """
-    from .gate import gate
-    from .gate_frames import read_gate_frames
+    from .gate import gate, require_enough
+    from .gate_frames import read_gate_frames, require_readable
 
     data = read_gate_frames(frames, dataset, database_folder, queries_folder, positive_dist_threshold)
     capabilities = tuple(word.strip() for word in (compute_capabilities or "").split(",") if word.strip())
-    if data is not None and capabilities and not no_gate:
+    if no_gate:
+        data = None
+    elif data is None and not capabilities:
+        raise MapError(
+            "no frames to judge the engine on were named, expected --frames, --dataset, or --database_folder and "
+            "--queries_folder; add them, or --no-gate to take the engine untested"
+        )
+    if data is not None and capabilities:
         raise MapError(
             "--for compiles ahead for other machines, and frames to judge on were given, expected one of both; build "
             "without frames, and judge with `structvpr export verify` where the GPU is"
         )
+    require_places(data, max_recall_drop)
     choose_thresholds("fp32", min_cosine, min_top1_agreement, max_recall_drop)  # says now what is out of range
+    if reference is not None and _same_file(reference, output):
+        raise EngineError(f"{output}: is also --reference, expected another file to write; choose another path")
     from .to_engine import export_engine
 
     verdict: Verdict | None = None
     judge = None
-    if data is not None and not no_gate:
+    if data is not None:
+        require_enough(data)
         against, precision = _reference(model, reference)
         thresholds = choose_thresholds(precision, min_cosine, min_top1_agreement, max_recall_drop)
 
@@ -118,6 +131,8 @@ def engine_command(
 
     sidecar = None
     with progress_bars() as tell, suppress(_NotPassedError):
+        if data is not None:
+            require_readable(data, tell)
         sidecar = export_engine(
             model,
             output,
@@ -136,16 +151,44 @@ def engine_command(
 
 
 def _reference(model: Path, reference: Path | None) -> tuple[Path, str]:
-    """What to judge against, and the precision that the engine will have, which is the model's."""
-    backend = open_backend(model)
-    precision = backend.contract.precision
-    backend.close()
+    """What to judge against, and the precision that the engine will have, which is the model's.
+
+    What the gate would refuse is refused here already, before the minutes of the build.
+    """
+    contract = _contract(model)
+    precision = contract.precision
     if reference is None and precision != "fp32":
         raise ContractError(
             f"{model}: is in {precision}, expected the model in fp32 to judge the engine against; name it by "
             "--reference, or leave the judging out by --no-gate"
         )
+    if reference is not None:
+        against = _contract(reference)
+        if against.identity != contract.identity:
+            raise ContractError(
+                f"{reference}: is of another network than {model} ({against.name}, identity {against.identity[:12]}…, "
+                f"and {contract.name}, {contract.identity[:12]}…), expected the model in fp32 that it was made "
+                "from; give that"
+            )
+        if against.precision != "fp32":
+            raise ContractError(
+                f"{reference}: is in {against.precision}, expected the model in fp32 to judge against; give the file "
+                "that `structvpr export onnx` wrote"
+            )
     return reference or model, precision
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one is not there
+        return False
+
+
+def _contract(model: Path) -> ModelContract:
+    backend = open_backend(model)
+    backend.close()
+    return backend.contract
 
 
 def _report(model: Path, output: Path, sidecar: EngineSidecar | None, verdict: Verdict | None, as_json: bool) -> None:

@@ -1,8 +1,8 @@
 """The gate: whether a file of reduced precision may replace the one in float32 that it was made from.
 
-What is judged, on frames that nothing was chosen or calibrated on:
+What is judged, by queries that nothing was chosen or calibrated on (frames of the map may have been):
 
-    cosine             mean over the frames: >= 0.999 for fp16, >= 0.98 for int8
+    cosine             mean over the queries: >= 0.999 for fp16, >= 0.98 for int8
     loss of R@1        int8, where true places are known: no more than 1 point, one-sided at 95 % (`paired_loss`)
     top-1 agreement    in its place where they are not, or the precision has no limit of loss: >= 0.90, >= 0.80
 
@@ -10,7 +10,9 @@ Maps are of two kinds: built by the reference, on a workstation, or by the candi
 is excluded, or an agreement reached, only if it is with each of them. As each must be shown by itself, doing it twice
 does not raise the risk of 5 % (Berger, Multiparameter hypothesis testing and acceptance sampling, Technometrics 1982).
 
-A gate that cannot show safety does not pass: where queries are too few to exclude the loss, it says how many would do.
+Where queries are too few to exclude the loss of R@1, or none has a true place, the gate does not pass, and says what
+would do. Cosine and agreement are figures of the frames that were given and no more: they have no such limits, 8 first
+answers of 10 are 80 %, and ten queries are the least that is taken. Where places are known, R@1 shows more.
 
 The cosine alone is weak. Descriptors of the untrained EfficientNet-Lite0 are 0.92 to 0.96 similar between frames of
 unlike places (DNIM, CMU Seasons), so a file that says the same of every frame has a mean cosine of 0.96 to 0.98. With
@@ -31,7 +33,7 @@ from .comparison import Comparison, MapFigures, Progress, compare
 from .gate_frames import GateFrames
 from .paired_loss import enough_queries
 
-__all__ = ["DEFAULT_THRESHOLDS", "Thresholds", "Verdict", "gate", "judge"]
+__all__ = ["DEFAULT_THRESHOLDS", "Thresholds", "Verdict", "gate", "judge", "require_enough"]
 
 MIN_QUERIES = 10  # below, one frame more or less decides
 
@@ -41,9 +43,9 @@ class Thresholds:
     """What a candidate must reach.
 
     Attributes:
-        min_mean_cosine: in [0, 1].
+        min_mean_cosine: over the queries, in [0, 1].
         min_top1_agreement: with either map, in [0, 1]; judged where the loss of R@1 is not.
-        max_recall_drop: of R@1 with either map, in points; None to not judge it.
+        max_recall_drop: of R@1 with either map, in points, where true places are known; None to not judge it.
 
     Raises:
         ContractError: a value is out of its range.
@@ -121,11 +123,7 @@ def gate(
         EngineError: a file cannot be loaded or run, or the reference itself is broken.
         FrameError: a frame cannot be read, or there are fewer than ten queries.
     """
-    if len(frames.queries) < MIN_QUERIES:
-        raise FrameError(
-            f"{len(frames.queries)} frames to judge on were given, expected at least {MIN_QUERIES}; give more, of the "
-            "places and the light that the robot will see"
-        )
+    require_enough(frames)
     comparison = compare(reference_path, candidate_path, frames, progress)
     if comparison.reference_precision != "fp32":
         raise ContractError(
@@ -133,6 +131,15 @@ def gate(
             "give the file that `structvpr export onnx` wrote"
         )
     return judge(comparison, thresholds)
+
+
+def require_enough(frames: GateFrames) -> None:
+    """Raise FrameError if there are fewer than ten queries."""
+    if len(frames.queries) < MIN_QUERIES:
+        raise FrameError(
+            f"{len(frames.queries)} frames to judge on were given, expected at least {MIN_QUERIES}; give more, of the "
+            "places and the light that the robot will see"
+        )
 
 
 def judge(comparison: Comparison, thresholds: Thresholds | None = None) -> Verdict:
@@ -150,8 +157,13 @@ def judge(comparison: Comparison, thresholds: Thresholds | None = None) -> Verdi
             f"the mean cosine is {mean:.5f}, expected at least {limits.min_mean_cosine:g} for "
             f"{comparison.candidate_precision}"
         )
-    with_recall = limits.max_recall_drop is not None and any(figures.loss for figures in comparison.maps)
+    with_recall = limits.max_recall_drop is not None and bool(comparison.right or comparison.matched)
     judged.append("loss of R@1" if with_recall else "top-1 agreement")
+    if with_recall and not comparison.matched:
+        reasons.append(
+            f"no query has a true place ({comparison.right}), expected some to judge R@1 by; give queries of "
+            "places in the database"
+        )
     for figures in comparison.maps:
         sentence = _judge_recall(figures, limits) if with_recall else _judge_agreement(figures, limits)
         reasons += [sentence] if sentence else []

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sdk import FrameError, MapError, open_source
+from sdk import FrameError, MapError, open_source, read_image
 from sdk.evaluation_sets import find_dataset, read_frame_sets, read_position_set
 from sdk.sources import ImageSource
 
-__all__ = ["GateFrames", "read_gate_frames", "require_apart"]
+__all__ = ["GateFrames", "read_gate_frames", "require_apart", "require_readable"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def read_gate_frames(
         radius_m: with folders: how near a true place is.
 
     Raises:
-        MapError: more than one kind is named, or half of one, or what it names is not there.
+        MapError: more than one kind is named, or half of one, or what it names is not there; a query is the same file,
+            byte for byte, as another or as one of the database; positions are known, and no query is near the database.
         FrameError: there are fewer than two frames.
     """
     folders = database_folder is not None or queries_folder is not None
@@ -86,11 +87,45 @@ def read_gate_frames(
         return None
     if len(found.queries) < 2:
         raise FrameError(f"{found.queries[0].parent}: holds one frame, expected several to compare; add some")
+    _require_different(found)
+    if found.positives is not None and not any(len(true) for true in found.positives):
+        raise MapError(
+            f"no query has a true place ({found.right}), expected some; give queries of places in the database, a "
+            "larger --positive_dist_threshold, or --frames to judge without places"
+        )
     return found
 
 
+def require_readable(frames: GateFrames, progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Decode each frame once, before minutes of building; `progress` is told (what, done, total).
+
+    Raises:
+        FrameError: one cannot be.
+    """
+    files = [*frames.queries, *(frames.database or ())]
+    for done, path in enumerate(files, start=1):
+        read_image(path)
+        if progress is not None:
+            progress("reading frames", done, len(files))
+
+
+def _require_different(frames: GateFrames) -> None:
+    """A query that finds its own file is right with any network, and one that is there twice counts for two."""
+    seen = {_digest(path): path for path in frames.database or ()}
+    for query in frames.queries:
+        twin = seen.setdefault(_digest(query), query)
+        if twin is not query:
+            raise MapError(
+                f"{query}: is the same picture as {twin}, expected queries that differ from each other and from the "
+                "database; take one of them out"
+            )
+
+
 def require_apart(calibration: Path, frames: GateFrames) -> None:
-    """Refuse queries that are among the frames to calibrate on, by their files or by what is in them.
+    """Refuse queries that are among the frames to calibrate on, under whatever name.
+
+    Files are compared byte for byte: frames of a video and copies that were encoded again are not recognised. Frames of
+    the database may be calibrated on: a robot calibrates on the places of its map.
 
     Raises:
         MapError: one is; ranges that were set on a query say nothing of the next one.

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sdk import MapError
 from sdk.cli.console import print_table
 
 if TYPE_CHECKING:
     from .comparison import Comparison
     from .gate import Thresholds, Verdict
+    from .gate_frames import GateFrames
 
 __all__ = [
     "DatabaseFolder",
@@ -27,12 +29,14 @@ __all__ = [
     "choose_thresholds",
     "print_comparison",
     "print_verdict",
+    "require_places",
 ]
 
 BELOW_THRESHOLDS = 1  # exit code, as diff's when files differ
 
 Frames = Annotated[
-    Path | None, typer.Option("--frames", help="Folder of images to judge on; each is asked against all the others.")
+    Path | None,
+    typer.Option("--frames", help="Folder of images to judge on, 10 or more; each is asked against all the others."),
 ]
 Dataset = Annotated[
     str | None,
@@ -48,7 +52,8 @@ PositiveDistThreshold = Annotated[
     float, typer.Option("--positive_dist_threshold", help="With folders: an answer this near is right, m.")
 ]
 MinCosine = Annotated[
-    float | None, typer.Option("--min-cosine", help="Least mean cosine.  [fp32 0.9999, fp16 0.999, int8 0.98]")
+    float | None,
+    typer.Option("--min-cosine", help="Least mean cosine of the queries.  [fp32 0.9999, fp16 0.999, int8 0.98]"),
 ]
 MinTop1Agreement = Annotated[
     float | None,
@@ -61,7 +66,8 @@ MaxRecallDrop = Annotated[
     float | None,
     typer.Option(
         "--max-recall-drop",
-        help="Most points of R@1 that may be lost, excluded one-sided at 95 %.  [int8 1, others not judged]",
+        help="Most points of R@1 that may be lost, excluded one-sided at 95 %; where true places are known.  [int8 1, "
+        "others not judged]",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
@@ -79,6 +85,15 @@ def choose_thresholds(
         "max_recall_drop": max_recall_drop,
     }
     return replace(DEFAULT_THRESHOLDS[precision], **{name: value for name, value in given.items() if value is not None})
+
+
+def require_places(data: GateFrames | None, max_recall_drop: float | None) -> None:
+    """Raise MapError if a loss of R@1 is to be judged, and no frames are named that have places."""
+    if data is not None and data.positives is None and max_recall_drop is not None:
+        raise MapError(
+            "--max-recall-drop was given with frames whose true places are not known, expected --dataset, or "
+            "--database_folder and --queries_folder; give those, or leave it out"
+        )
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -102,7 +117,7 @@ def print_comparison(comparison: Comparison) -> None:
         (
             f"{comparison.candidate} ({comparison.candidate_precision}) beside {comparison.reference} "
             f"({comparison.reference_precision})",
-            f"{comparison.frames} frames",
+            f"{comparison.queries} queries",
         ),
         rows,
     )

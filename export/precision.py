@@ -34,7 +34,7 @@ from .graph_parts import arrange, split
 from .graph_types import graph_precision
 from .quantization import FLAVOURS, quantize, tensors_to_calibrate
 
-__all__ = ["ConversionReport", "convert", "to_half"]
+__all__ = ["ConversionReport", "check_output", "convert", "to_half"]
 
 PRECISIONS = ("fp16", "int8")
 MOST_HALF = float(np.finfo(np.float16).max)  # 65504
@@ -99,7 +99,7 @@ def convert(
 
     Raises:
         EngineError: a word is unknown, the model cannot be read, is not fp32 or cannot be converted, or the file cannot
-            be written. `output_path` is as before.
+            be written, is the model itself or ends like an engine. `output_path` is as before.
         ContractError: the model carries no contract that can be read.
         FrameError: a frame cannot be used, or there is none.
         MapError: `calibration` names nothing that holds frames.
@@ -113,6 +113,7 @@ def convert(
             "int8 without calibration frames asked for, expected some 100 frames that show what the robot sees; give a "
             "folder of them"
         )
+    check_output(Path(onnx_path), Path(output_path))
     model, contract = read_model(Path(onnx_path))
     total, frames = read_frames(synthetic_frames() if calibration is None else calibration, contract)
 
@@ -142,6 +143,26 @@ def convert(
         flushed_weights=flushed,
         operators=dict(sorted(Counter(node.op_type for node in result.graph.node).items())),
     )
+
+
+def check_output(model: Path, output: Path) -> None:
+    """Raise EngineError if what is to be written would replace the model, or be taken for an engine."""
+    remedy = "choose another path, such as model.fp16.onnx"
+    if output.suffix in (".engine", ".plan"):
+        raise EngineError(f"{output}: ends like a TensorRT engine, expected .onnx for what is written; {remedy}")
+    try:
+        is_folder = output.is_dir()
+        is_model = output.exists() and model.exists() and output.samefile(model)
+    except OSError as error:
+        raise EngineError(
+            f"cannot write {output}: {error.strerror}, expected a name that a file can have; {remedy}"
+        ) from None
+    if is_folder:
+        raise EngineError(f"cannot write {output}: is a folder, expected a file or no file there; {remedy}")
+    if is_model:
+        raise EngineError(
+            f"{output}: is the model itself, which the result is judged against, expected a new file; {remedy}"
+        )
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelContract]:

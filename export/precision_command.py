@@ -26,6 +26,7 @@ from .gate_options import (
     QueriesFolder,
     choose_thresholds,
     print_verdict,
+    require_places,
 )
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def precision_command(
     The result takes and gives what the model does, and answers to the same map. Both are asked about the same frames by
     ONNX Runtime; unless the result passes, nothing is written and the exit code is 1. Judged are the mean cosine of the
     descriptors and, where true places are known, the R@1 that int8 may lose; else, how many first answers stay. To show
-    that no more than 1 point is lost takes 268 queries if no answer changes, and more if some do. Frames to judge on
-    must be others than those to calibrate on.
+    that no more than 1 point is lost takes 299 queries if no answer changes, and more if some do. Queries must not be
+    calibrated on; only files that are the same are noticed, so take them from another drive.
 
     \b
     Example: fp16, judged on photographs alone
@@ -76,8 +77,8 @@ def precision_command(
       structvpr export precision model.onnx -o model.int8.onnx --precision int8 --calibration drive1/ \\
           --database_folder campus/database --queries_folder campus/queries --positive_dist_threshold 25
     """
-    from .gate import gate
-    from .gate_frames import read_gate_frames, require_apart
+    from .gate import gate, require_enough
+    from .gate_frames import read_gate_frames, require_apart, require_readable
 
     if precision not in PRECISIONS:
         raise EngineError(f"--precision is {precision!r}, expected fp16 or int8; correct it")
@@ -88,15 +89,23 @@ def precision_command(
             "no frames to judge the result on were named, expected --frames, --dataset, or --database_folder and "
             "--queries_folder; add them, or --no-gate to take the result untested"
         )
+    if no_gate:
+        data = None
+    require_places(data, max_recall_drop)
+    if data is not None:
+        require_enough(data)
     if data is not None and calibration is not None:
         require_apart(calibration, data)
-    from .precision import convert
+    from .precision import check_output, convert
 
+    check_output(model, output)
     verdict = None
     with _folder_beside(output) as folder, progress_bars() as tell:
+        if data is not None:
+            require_readable(data, tell)
         made = Path(folder) / output.name
         report = convert(model, made, precision, calibration=calibration, flavour=flavour, progress=tell)
-        if data is not None and not no_gate:
+        if data is not None:
             verdict = gate(model, made, data, thresholds, tell)
         written = verdict is None or verdict.passed or keep
         if written:

@@ -24,6 +24,7 @@ from .gate_options import (
     choose_thresholds,
     print_comparison,
     print_verdict,
+    require_places,
 )
 
 __all__ = ["verify_command"]
@@ -67,6 +68,7 @@ def verify_command(
             "no frames to compare on were named, expected --frames, --dataset, or --database_folder and "
             "--queries_folder; see --help"
         )
+    require_places(data, max_recall_drop)
     choose_thresholds("fp32", min_cosine, min_top1_agreement, max_recall_drop)  # says now what is out of range
     with progress_bars() as tell:
         comparison = compare(model_a, model_b, data, tell)

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,17 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx (extra: export)")
 
+sys.path.append(str(Path(__file__).parents[1] / "sdk"))
+
+import fake_tensorrt  # noqa: E402
+from fake_builder import fake_tensorrt as fake_builder  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
 from tiny_networks import DIM, change_weights, contract, ended_by, network, rounded, save, write_pictures  # noqa: E402
 
-from export.precision import ConversionReport  # noqa: E402
+from export import to_engine  # noqa: E402
+from export.precision import ConversionReport, check_output  # noqa: E402
+from sdk.backends import cuda as cuda_module  # noqa: E402
+from sdk.backends import trt as trt_module  # noqa: E402
 from sdk.cli import main  # noqa: E402
 from sdk.engine_sidecar import EngineSidecar  # noqa: E402
 
@@ -95,7 +104,7 @@ def converting(monkeypatch):
             return ConversionReport(str(output_path), 1_500_000, "0" * 64, made, flavour, 7, 0, {"Conv": 1})
 
         fake = types.ModuleType("export.precision")
-        fake.convert = convert
+        fake.convert, fake.check_output = convert, check_output
         monkeypatch.setitem(sys.modules, "export.precision", fake)
         return calls
 
@@ -125,6 +134,7 @@ def building(monkeypatch):
                 runtime_version="10.3.0",
                 compute_capabilities=("8.7",),
                 gpu_name="Orin",
+                multiprocessors=16,
                 cuda_version="12.6",
                 l4t=None,
                 dla_core=None,
@@ -207,7 +217,7 @@ def test_int8_is_held_against_the_recall(model, campus, photos, run, converting)
     assert code == 1
     assert calls == [{"precision": "int8", "calibration": photos, "flavour": "onnxruntime"}]
     assert "undecided: " in out
-    assert "about 268 queries" in out
+    assert "about 299 queries" in out
     code, out, _ = run(*words, "--max-recall-drop", 30)
     assert code == 0
     assert "passed, judged by mean cosine and loss of R@1" in out
@@ -231,10 +241,39 @@ def test_precision_is_refused(model, photos, campus, tmp_path, refused, converti
     assert "cannot write" in refused(
         "precision", model, "-o", tmp_path / "nope" / "out.onnx", *fp16, "--frames", photos
     )
-    assert calls == []
     (model.parent / "folder").mkdir()
     assert "cannot write" in refused("precision", model, "-o", model.parent / "folder", *fp16, "--frames", photos)
-    assert names(model.parent) == ["folder", "model.onnx"]
+    assert "expected --dataset, or" in refused(
+        "precision", model, *output, *fp16, "--frames", photos, "--max-recall-drop", 1
+    )
+    before = model.read_bytes()
+    (model.parent / "link.onnx").symlink_to(model)
+    for path in (model, model.parent / "link.onnx", model.parent / "folder" / ".." / "model.onnx"):
+        assert "is the model itself" in refused("precision", model, "-o", path, *fp16, "--no-gate")
+    assert "cannot write" in refused("precision", model, "-o", model.with_name(300 * "a" + ".onnx"), *fp16, "--no-gate")
+    for suffix in (".engine", ".plan"):
+        sentence = refused("precision", model, "-o", model.with_suffix(suffix), *fp16, "--no-gate")
+        assert "ends like a TensorRT engine, expected .onnx" in sentence
+    assert calls == []
+    assert model.read_bytes() == before
+    assert names(model.parent) == ["folder", "link.onnx", "model.onnx"]
+
+
+def test_frames_that_cannot_be_judged_by_are_refused_before_the_work(model, tmp_path, refused, converting, building):
+    conversions, builds = converting(good), building(good)
+    few = tmp_path / "few"
+    write_pictures(few, [f"{i}.png" for i in range(9)])
+    damaged = tmp_path / "damaged"
+    write_pictures(damaged, [f"{i:02}.png" for i in range(12)])
+    (damaged / "11.png").write_bytes(b"")
+    for words in (
+        ["precision", model, "-o", model.with_name("b.onnx"), "--precision", "fp16"],
+        ["engine", model, "-o", model.with_name("b.engine")],
+    ):
+        assert "9 frames to judge on were given, expected at least 10" in refused(*words, "--frames", few)
+        assert "11.png: cannot be decoded (0 bytes)" in refused(*words, "--frames", damaged)
+    assert conversions == builds == []
+    assert names(model.parent) == ["model.onnx"]
 
 
 # --- engine ----------------------------------------------------------------------------------------------
@@ -276,7 +315,7 @@ def test_an_engine_that_does_not_pass_is_not_written(model, photos, run, buildin
     assert names(model.parent) == ["engine.onnx", "model.onnx"]
 
 
-@pytest.mark.parametrize("words", [[], ["--frames", "PHOTOS", "--no-gate"]])
+@pytest.mark.parametrize("words", [["--no-gate"], ["--frames", "PHOTOS", "--no-gate"]])
 def test_an_engine_that_is_not_judged_says_so(model, photos, run, building, words):
     building(bad)
     words = [photos if word == "PHOTOS" else word for word in words]
@@ -294,6 +333,93 @@ def test_an_engine_of_reduced_precision_is_held_against_fp32(model, photos, run,
     code, out, _ = run("engine", half, "-o", output, "--frames", photos, "--reference", model)
     assert code == 0
     assert "(fp16) beside model.onnx (fp32)" in out
+
+
+def test_engine_is_refused(model, photos, refused, building):
+    """What the gate would refuse, before the build."""
+    calls = building(good)
+    words = ["engine", model, "-o", model.with_name("b.engine")]
+    assert "no frames to judge the engine on were named" in refused(*words)
+    words += ["--frames", photos]
+    assert "expected --dataset, or" in refused(*words, "--max-recall-drop", 1)
+    other = save(model.with_name("other.onnx"), network(), weights="b" * 64)
+    assert "other.onnx: is of another network than" in refused(*words, "--reference", other)
+    half = save(model.with_name("half.onnx"), network(), precision="fp16")
+    assert "half.onnx: is in fp16, expected the model in fp32" in refused(*words, "--reference", half)
+    before = model.read_bytes()
+    for last in (["--frames", photos], ["--no-gate"]):
+        sentence = refused("engine", half, "-o", model, "--reference", model, *last)
+        assert "model.onnx: is also --reference, expected another file to write" in sentence
+    assert calls == []
+    assert model.read_bytes() == before
+    assert names(model.parent) == ["half.onnx", "model.onnx", "other.onnx"]
+
+
+@pytest.fixture
+def mean_model(tmp_path):
+    """In ONNX and fp32 what the fake TensorRT computes: the mean of each channel."""
+    made = replace(fake_tensorrt.CONTRACT, precision="fp32")
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["raw_descriptor"], axes=[1, 2], keepdims=0),
+    ]
+    ports = [("frame", TensorProto.UINT8, [1, made.height, made.width, 3])]
+    ports += [("raw_descriptor", TensorProto.FLOAT, [1, made.descriptor_dim])]
+    before, after = (helper.make_tensor_value_info(*port) for port in ports)
+    graph = helper.make_graph(nodes, "means", [before], [after])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"contract": made.to_json()})
+    (tmp_path / "built").mkdir()
+    onnx.save(model, tmp_path / "built" / "model.onnx")
+    return tmp_path / "built" / "model.onnx"
+
+
+@pytest.fixture
+def jetson(monkeypatch, tmp_path):
+    """TensorRT and CUDA to build with and to run, both fake."""
+    cuda, trt = fake_tensorrt.FakeCuda(), fake_builder("10.3.0")
+    trt.told.plan = fake_tensorrt.PLAN
+    runtime = fake_tensorrt.make_tensorrt("10.3.0", cuda, replace(fake_tensorrt.CONTRACT, precision="fp32"))
+    severity, trt.ILogger = trt.ILogger.Severity, runtime.ILogger
+    trt.ILogger.Severity = severity
+    for name in ("Runtime", "ICudaEngine", "IExecutionContext"):
+        setattr(trt, name, getattr(runtime, name))
+    driver = {"version": "12.6", "devices": 1, "code": 0}
+    module = types.ModuleType("tensorrt")
+    module.__dict__.update(vars(trt))
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setattr(cuda_module, "cuda_driver", lambda: driver)
+    monkeypatch.setattr(cuda_module, "_cuda_major", lambda runtime: None)
+    monkeypatch.setattr(to_engine, "open_cuda", fake_tensorrt.FakeCuda)  # asked what GPU it is, and closed
+    monkeypatch.setattr(trt_module, "open_cuda", lambda: cuda)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+BROKEN_ENGINES = {
+    "zeros": lambda frame: np.zeros((1, 3), np.float32),
+    "constant": lambda frame: np.ones((1, 3), np.float32),
+    "channels swapped": lambda frame: frame.mean(axis=(1, 2), dtype=np.float32)[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("how", BROKEN_ENGINES)
+def test_a_broken_engine_of_tensorrt_is_not_written(mean_model, photos, run, jetson, monkeypatch, how):
+    """The whole way but for the GPU: built, loaded by the backend that a robot loads it by, asked, and thrown away."""
+    output = mean_model.with_name("model.engine")
+    words = ["engine", mean_model, "-o", output, "--frames", photos, "--runtime", "tensorrt"]
+    monkeypatch.setattr(fake_tensorrt, "network", BROKEN_ENGINES[how])
+    code, out, _ = run(*words)
+    assert code == 1, out
+    assert "the gate: not passed" in out
+    assert names(mean_model.parent) == ["model.onnx"]
+
+
+def test_a_faithful_engine_of_tensorrt_is_written_with_what_the_gate_found(mean_model, photos, run, jetson):
+    output = mean_model.with_name("model.engine")
+    code, out, err = run("engine", mean_model, "-o", output, "--frames", photos, "--runtime", "tensorrt")
+    assert (code, err) == (0, ""), out
+    assert names(mean_model.parent) == ["model.engine", "model.engine.json", "model.onnx"]
+    assert json.loads(Path(f"{output}.json").read_text())["gate"]["passed"] is True
 
 
 def test_engines_for_other_machines(model, photos, run, refused, building):

@@ -453,6 +453,10 @@ def test_frames_are_spread_evenly_and_come_from_a_folder_too(small, tmp_path):
         ({"onnx_path": "headless.onnx"}, EngineError, "expected a convolutional trunk and a head"),
         ({"onnx_path": "nan.onnx"}, EngineError, "d is not finite on frame 0|weight depthwise is not finite"),
         ({"output_path": "no/folder/q.onnx"}, EngineError, "cannot write no/folder/q.onnx"),
+        ({"output_path": "."}, EngineError, "cannot write .: is a folder, expected a file"),
+        ({"output_path": "q.engine"}, EngineError, "q.engine: ends like a TensorRT engine, expected .onnx"),
+        ({"output_path": "q.plan"}, EngineError, "q.plan: ends like a TensorRT engine, expected .onnx"),
+        ({"output_path": "./small.onnx"}, EngineError, "small.onnx: is the model itself, .* expected a new file"),
     ],
 )
 def test_bad_input_is_said_in_one_sentence_and_writes_nothing(tmp_path, monkeypatch, arguments, error, message):
