@@ -16,7 +16,7 @@ from .world import DAY, DUSK, World, traverse, write_traverse
 
 __all__ = ["app", "render_drives"]
 
-MODEL = "efficientnet-lite0-gem.onnx"
+MODEL = "efficientnet-lite0-structvpr.onnx"
 LENGTH_M = 300.0
 MAP_SPACING_M = 2.5
 QUERY_SPACING_M = 5.0

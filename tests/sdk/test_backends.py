@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import subprocess
 import sys
 import threading
@@ -33,6 +34,21 @@ def test_the_model_is_what_its_card_says(backend: Backend) -> None:
     assert (contract.height, contract.width, contract.descriptor_dim) == (240, 320, 472)
     assert contract.precision == "fp32"
     assert MODEL.stat().st_size < 15e6
+
+
+def test_the_trained_model_is_what_its_card_says() -> None:
+    path = MODEL.parent / "efficientnet-lite0-structvpr.onnx"
+    card = (path.parent / "README.md").read_text()
+    trained = open_backend(path, threads=1)
+    contract = trained.contract
+    assert contract.identity in card
+    assert contract.weights in card
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    assert (contract.height, contract.width, contract.descriptor_dim) == (120, 160, 512)
+    descriptor = trained.infer(prepare(picture(1, 480, 640), contract))
+    # Two unit vectors side by side, the second weighted by 0.6; the final norm is the kernel's.
+    assert float(np.linalg.norm(descriptor)) == pytest.approx(1.36**0.5, rel=1e-4)
+    trained.close()
 
 
 def test_descriptor(backend: Backend) -> None:
