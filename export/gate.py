@@ -58,7 +58,8 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name in ("min_mean_cosine", "min_top1_agreement"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ContractError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 to 1; correct it")
+                option = name.replace("mean_", "").replace("_", "-")
+                raise ContractError(f"--{option} is {getattr(self, name)}, expected 0 to 1; correct it")
         if self.max_recall_drop is not None and not 0 < self.max_recall_drop < 100:
             raise ContractError(
                 f"--max-recall-drop is {self.max_recall_drop}, expected points above 0 and below 100; correct it"

@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from sdk import ContractError, EngineError, ModelContract
-from sdk.atomic_file import replace_when_done
+from sdk.atomic_file import replace_when_done, require_replaceable
 
 from .agreement import synthetic_frames
 from .calibration import Frame, Statistics, measure, read_frames
@@ -159,6 +159,7 @@ def check_output(model: Path, output: Path) -> None:
         ) from None
     if is_folder:
         raise EngineError(f"cannot write {output}: is a folder, expected a file or no file there; {remedy}")
+    require_replaceable(output)
     if is_model:
         raise EngineError(
             f"{output}: is the model itself, which the result is judged against, expected a new file; {remedy}"

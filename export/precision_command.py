@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdk import EngineError, MapError
+from sdk import EngineError, FrameError, MapError, open_source
 from sdk.atomic_file import move_into_place
 from sdk.cli.console import print_json, progress_bars
 
@@ -28,6 +28,8 @@ from .gate_options import (
     print_verdict,
     require_places,
 )
+
+LEAST_CALIBRATION = 10  # frames: fewer see too little of what activations reach
 
 if TYPE_CHECKING:
     from .gate import Verdict
@@ -99,6 +101,8 @@ def precision_command(
     from .precision import check_output, convert
 
     check_output(model, output)
+    if precision == "int8" and calibration is not None:
+        _require_enough_to_calibrate(calibration)
     verdict = None
     with _folder_beside(output) as folder, progress_bars() as tell:
         if data is not None:
@@ -118,6 +122,15 @@ def precision_command(
         _print(report, written, model, verdict)
     if verdict is not None and not verdict.passed:
         raise typer.Exit(BELOW_THRESHOLDS)
+
+
+def _require_enough_to_calibrate(calibration: Path) -> None:
+    count = len(open_source(calibration, positions=False))
+    if count < LEAST_CALIBRATION:
+        raise FrameError(
+            f"{calibration}: holds {count} frames, expected at least {LEAST_CALIBRATION} to calibrate on, better 100 that "
+            "show what the robot sees; give more"
+        )
 
 
 def _folder_beside(output: Path) -> tempfile.TemporaryDirectory[str]:

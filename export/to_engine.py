@@ -23,7 +23,7 @@ import onnx
 from onnx.shape_inference import infer_shapes
 
 from sdk import ContractError, EngineError, ModelContract
-from sdk.atomic_file import move_into_place
+from sdk.atomic_file import move_into_place, require_replaceable
 from sdk.backends.cuda import open_cuda, require_driver
 from sdk.device import describe_device
 from sdk.engine_sidecar import RUNTIMES, EngineSidecar, sidecar_path
@@ -164,6 +164,7 @@ def _check_paths(onnx_path: Path, engine_path: Path) -> None:
                 raise EngineError(f"{place}: is the model itself, expected another file to write; choose another path")
             if place.is_dir():
                 raise EngineError(f"{place}: is a folder, expected a file to write; choose another path")
+            require_replaceable(place)
     if engine_path.suffix not in (".engine", ".plan"):  # by which `sdk.open_backend` knows it
         raise EngineError(f"{engine_path}: is to be the engine, expected a name in .engine or .plan; choose another")
 

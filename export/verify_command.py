@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sdk import MapError
+from sdk import ContractError, MapError
 from sdk.cli.console import print_json, progress_bars
 
 from .gate_options import (
@@ -59,7 +59,7 @@ def verify_command(
           --queries_folder campus/queries --json > verify.json
     """
     from .comparison import compare
-    from .gate import judge
+    from .gate import judge, require_enough
     from .gate_frames import read_gate_frames
 
     data = read_gate_frames(frames, dataset, database_folder, queries_folder, positive_dist_threshold)
@@ -69,9 +69,16 @@ def verify_command(
             "--queries_folder; see --help"
         )
     require_places(data, max_recall_drop)
+    if not no_gate:
+        require_enough(data)
     choose_thresholds("fp32", min_cosine, min_top1_agreement, max_recall_drop)  # says now what is out of range
     with progress_bars() as tell:
         comparison = compare(model_a, model_b, data, tell)
+    if not no_gate and comparison.reference_precision != "fp32":
+        raise ContractError(
+            f"{model_a}: is {comparison.reference_precision}, expected fp32, which the other is judged against; put "
+            "the fp32 file first, or compare without judging by --no-gate"
+        )
     thresholds = choose_thresholds(comparison.candidate_precision, min_cosine, min_top1_agreement, max_recall_drop)
     verdict = None if no_gate else judge(comparison, thresholds)
     if as_json:

@@ -467,8 +467,18 @@ def test_verify_is_refused(model, photos, tmp_path, refused):
     assert "nope.onnx" in refused("verify", model, model.with_name("nope.onnx"), "--frames", photos)
     damaged = tmp_path / "damaged"
     write_pictures(damaged, ["0.png", "1.png"])
+    assert "2 frames to judge on were given, expected at least 10" in refused(
+        "verify", model, model, "--frames", damaged
+    )
     (damaged / "1.png").write_bytes(b"")
-    assert "1.png: cannot be decoded (0 bytes)" in refused("verify", model, model, "--frames", damaged)
+    assert "1.png: cannot be decoded (0 bytes)" in refused("verify", model, model, "--frames", damaged, "--no-gate")
+    half = save(model.with_name("half.onnx"), network(), precision="fp16")
+    assert "half.onnx: is fp16, expected fp32" in refused("verify", half, model, "--frames", photos)
+    few = ["--precision", "int8", "--calibration", damaged, "--no-gate"]
+    assert "holds 2 frames, expected at least 10 to calibrate on" in refused(
+        "precision", model, "-o", tmp_path / "q.onnx", *few
+    )
+    assert not (tmp_path / "q.onnx").exists()
 
 
 # --- all of them -----------------------------------------------------------------------------------------
