@@ -128,8 +128,8 @@ def _require_enough_to_calibrate(calibration: Path) -> None:
     count = len(open_source(calibration, positions=False))
     if count < LEAST_CALIBRATION:
         raise FrameError(
-            f"{calibration}: holds {count} frames, expected at least {LEAST_CALIBRATION} to calibrate on, better 100 that "
-            "show what the robot sees; give more"
+            f"{calibration}: holds {count} frames, expected at least {LEAST_CALIBRATION} to calibrate on, better "
+            "100 that show what the robot sees; give more"
         )
 
 
