@@ -29,8 +29,6 @@ from .gate_options import (
     require_places,
 )
 
-LEAST_CALIBRATION = 10  # frames: fewer see too little of what activations reach
-
 if TYPE_CHECKING:
     from .gate import Verdict
     from .precision import ConversionReport
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["precision_command"]
 
 PRECISIONS = ("fp16", "int8")
+LEAST_CALIBRATION = 10  # frames: fewer see too little of what activations reach
 
 
 def precision_command(

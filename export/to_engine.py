@@ -25,6 +25,7 @@ from onnx.shape_inference import infer_shapes
 from sdk import ContractError, EngineError, ModelContract
 from sdk.atomic_file import move_into_place, require_replaceable
 from sdk.backends.cuda import open_cuda, require_driver
+from sdk.backends.onnx_file import contract_in
 from sdk.device import describe_device
 from sdk.engine_sidecar import RUNTIMES, EngineSidecar, sidecar_path
 
@@ -185,13 +186,8 @@ def _read_model(path: Path) -> tuple[bytes, onnx.ModelProto, ModelContract]:
         raise EngineError(
             f"{path}: cannot be read ({found}), expected a model.onnx; make one with `structvpr export onnx`"
         ) from None
-    carried = [entry.value for entry in model.metadata_props if entry.key == "contract"]
-    if not carried:
-        raise ContractError(
-            f"{path}: carries no model contract, expected one in its metadata; export the model with "
-            "`structvpr export onnx`"
-        )
-    contract = ModelContract.from_json(carried[0], str(path))
+    carried = (entry.value for entry in model.metadata_props if entry.key == "contract")
+    contract = contract_in(path, next(carried, None))
     expected = [
         (onnx.TensorProto.UINT8, [1, contract.height, contract.width, 3]),
         (onnx.TensorProto.FLOAT, [1, contract.descriptor_dim]),

@@ -144,7 +144,8 @@ ALLOWED_PRIVATE |= {
     "export.verify_command": CONSOLE,
     "export.to_engine": SIDECAR
     | {f"sdk.device{name}" for name in ("", ".describe_device")}
-    | {f"sdk.backends.cuda{name}" for name in ("", ".open_cuda", ".require_driver")},
+    | {f"sdk.backends.cuda{name}" for name in ("", ".open_cuda", ".require_driver")}
+    | {f"sdk.backends.onnx_file{name}" for name in ("", ".contract_in")},
 }
 
 

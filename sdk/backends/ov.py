@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..contract import ModelContract
 from ..errors import EngineError
+from .batch import require_batch
 from .onnx_file import contract_in, default_threads, first_line, load_refused, require_ports
 
 __all__ = ["OvBackend"]
@@ -75,13 +76,8 @@ class OvBackend:
         return self._contract
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        shape = (1, self._contract.height, self._contract.width, 3)
         # OpenVINO would convert an array of another type, as if pixels from 0 to 1 were pixels.
-        if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.shape != shape:
-            found = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else f"a {type(batch).__name__}"
-            raise EngineError(
-                f"{self._path}: was given {found}, expected an array of uint8 {shape}; pass what `sdk.prepare` returns"
-            )
+        require_batch(self._path, self._contract, batch)
         with self._lock:
             if self._request is None:
                 raise EngineError(f"{self._path}: was closed, expected an open model; load it again")

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from ..contract import ModelContract
 from ..engine_sidecar import EngineSidecar, read_sidecar, rebuild_command, require_fit, require_intact
 from ..errors import ContractError, EngineError
+from .batch import require_batch
 from .cuda import Cuda, open_cuda, require_driver
 from .onnx_file import first_line
 
@@ -86,12 +87,7 @@ class TrtBackend:
         return self._loaded.graph is not None
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        shape = (1, self._contract.height, self._contract.width, 3)
-        if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.shape != shape:
-            found = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else f"a {type(batch).__name__}"
-            raise EngineError(
-                f"{self._path}: was given {found}, expected an array of uint8 {shape}; pass what `sdk.prepare` returns"
-            )
+        require_batch(self._path, self._contract, batch)
         return self._loaded.run(batch)
 
     def close(self) -> None:

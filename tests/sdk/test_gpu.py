@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from four_threads import wrong_answers
 from pictures import picture
 
 from sdk import EngineError, open_backend, prepare
@@ -233,22 +234,7 @@ def test_loading_again_and_again_does_not_grow(engine: Path, provider: str) -> N
 def test_four_threads_at_once(backend: TrtBackend) -> None:
     batches = [prepare(picture(seed, 480, 640), backend.contract) for seed in range(4)]
     expected = [backend.infer(batch) for batch in batches]
-    wrong: list[Any] = []
-
-    def ask(first: int) -> None:
-        for i in range(first, first + 200):
-            try:
-                if not np.array_equal(backend.infer(batches[i % 4]), expected[i % 4]):
-                    wrong.append(i)
-            except Exception as error:
-                wrong.append(error)
-
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_answers(backend, batches, expected, 200) == []
 
 
 def test_beside_torch(engine: Path, provider: str) -> None:

@@ -12,13 +12,13 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from four_threads import wrong_answers
 from pictures import picture
 from tiny_models import CONTRACT, MODEL, NO_NETWORKS, refuse, tiny, tiny_in
 
@@ -85,24 +85,7 @@ def test_a_batch_that_lies_apart_in_memory(backend: Backend) -> None:
 def test_four_threads_at_once_get_the_same(backend: Backend) -> None:
     batches = [prepare(picture(seed, 240, 320), backend.contract) for seed in range(4)]
     expected = [backend.infer(batch) for batch in batches]
-    wrong: list[Any] = []
-    start = threading.Barrier(4)
-
-    def ask(first: int) -> None:
-        start.wait()
-        for i in range(first, first + 8):
-            try:
-                if not np.array_equal(backend.infer(batches[i % 4]), expected[i % 4]):
-                    wrong.append(i)
-            except Exception as error:
-                wrong.append(error)
-
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_answers(backend, batches, expected, 8) == []
 
 
 @pytest.mark.parametrize("threads", [2, None])

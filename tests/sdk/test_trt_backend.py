@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_tensorrt import CONTRACT, PLAN, TABLES, FakeCuda, make_tensorrt, network, write_engine
+from four_threads import wrong_answers
 
 from sdk import ContractError, EngineError
 from sdk.backends import cuda as cuda_module
@@ -180,24 +181,7 @@ def test_threads_do_not_mix_their_frames(bench: Bench, cuda_graph: bool) -> None
 
     bench.monkeypatch.setattr(bench.cuda, "synchronize", slow)
     frames = [picture(seed) for seed in range(4)]
-    wrong: list[Any] = []
-    start = threading.Barrier(4)
-
-    def ask(first: int) -> None:
-        start.wait()
-        for i in range(first, first + 25):
-            try:
-                if not np.array_equal(backend.infer(frames[i % 4]), network(frames[i % 4])[0]):
-                    wrong.append(i)
-            except Exception as error:
-                wrong.append(error)
-
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_answers(backend, frames, [network(frame)[0] for frame in frames], 25) == []
     backend.close()
     bench.cuda.assert_nothing_is_left()
 
