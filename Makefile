@@ -44,13 +44,13 @@ ci-arm:
 # unsupported in it, and ONNX Runtime must agree with PyTorch about the committed model. Nothing may be skipped.
 ci-rtx: $(VENV)/installed-dev
 	$(PIP) tensorrt-rtx-cu13==1.7.1.116 polygraphy==0.53.6
-	STRUCTVPR_REQUIRE_RTX=1 $(BIN)/python -m pytest tests/export/test_rtx.py tests/export/test_onnx_rules.py \
-		tests/export/test_to_onnx.py::test_committed_model_is_the_public_weights
+	STRUCTVPR_REQUIRE_RTX=1 $(BIN)/python -m pytest tests/export/graph/test_rtx.py tests/export/graph/test_rules.py \
+		tests/export/from_checkpoint/test_to_onnx.py::test_committed_model_is_the_public_weights
 
 # Runtimes that the tests do without: OpenVINO must agree with ONNX Runtime, and CUDA's bindings must have what we call.
 ci-runtimes: $(VENV)/installed-dev
 	$(PIP) openvino==2026.4.1 cuda-bindings==13.5.0
-	STRUCTVPR_REQUIRE_OPENVINO=1 $(BIN)/python -m pytest tests/sdk/test_ov_backend.py tests/sdk/test_cuda.py
+	STRUCTVPR_REQUIRE_OPENVINO=1 $(BIN)/python -m pytest tests/sdk/backends/test_ov_backend.py tests/sdk/backends/test_cuda.py
 
 ci: test
 	$(MAKE) --no-print-directory ci-sanitize

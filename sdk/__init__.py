@@ -9,21 +9,31 @@
 Importing this package loads numpy, OpenCV and the compiled kernel; a runtime is loaded with the first network.
 """
 
+from .answers import Localization, Match, Place
 from .backends import Backend, open_backend
 from .contract import ModelContract
-from .errors import ContractError, EngineError, Error, FrameError, MapError
-from .images import read_image
-from .localization import Localization, Match, Place
+from .errors import (
+    ContractError,
+    DataError,
+    EngineError,
+    Error,
+    FrameError,
+    MapError,
+    UsageError,
+    WriteError,
+)
+from .frames.image_file import read_image
+from .frames.preprocess import prepare
+from .frames.sources import Sighting, Source, open_source
 from .localizer import Localizer
-from .places import PlaceMap
-from .preprocess import prepare
-from .sources import Sighting, Source, open_source
+from .places.place_map import PlaceMap
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backend",
     "ContractError",
+    "DataError",
     "EngineError",
     "Error",
     "FrameError",
@@ -36,6 +46,8 @@ __all__ = [
     "PlaceMap",
     "Sighting",
     "Source",
+    "UsageError",
+    "WriteError",
     "open_backend",
     "open_source",
     "prepare",

@@ -1,34 +1,58 @@
-"""The exceptions of the SDK.
+"""The exceptions of the SDK, by kind of fault.
 
     Error
-     ├── FrameError(ValueError)      the image cannot be used
+     ├── FrameError(ValueError)      an image or a video cannot be used
+     ├── DataError(ValueError)       a data set, a list of places or a label file is wrong
+     ├── UsageError(ValueError)      an argument or an option is out of range
      ├── ContractError(ValueError)   two artefacts do not belong together
      ├── MapError(ValueError)        the map, or what was asked of it, cannot be used
+     ├── WriteError(OSError)         a file cannot be written
      └── EngineError(RuntimeError)   the network cannot be loaded or run
 
-Every message is one sentence that says what was found, what was expected and what to do.
+Every message is one sentence: what was found, and what to do.
 """
 
 from __future__ import annotations
 
-__all__ = ["ContractError", "EngineError", "Error", "FrameError", "MapError"]
+__all__ = [
+    "ContractError",
+    "DataError",
+    "EngineError",
+    "Error",
+    "FrameError",
+    "MapError",
+    "UsageError",
+    "WriteError",
+]
 
 
 class Error(Exception):
-    """Base of everything that the SDK raises on purpose."""
+    """Base class of every exception that the SDK raises on purpose."""
 
 
 class FrameError(Error, ValueError):
-    """A frame or an image file is not something that can be described."""
+    """A frame, an image file or a video cannot be used."""
+
+
+class DataError(Error, ValueError):
+    """A data set, a CSV of places or a label file is missing or wrong."""
+
+
+class UsageError(Error, ValueError):
+    """An argument, an option or a setting is out of its range."""
 
 
 class ContractError(Error, ValueError):
-    """A model, an engine or a map says that it belongs to another model, or says nothing."""
+    """A model, an engine or a map belongs to another model, or carries no readable contract."""
 
 
 class MapError(Error, ValueError):
-    """A map file, a source of places or a request to a map cannot be honoured."""
+    """A map file cannot be opened, or a request to it cannot be met."""
+
+
+class WriteError(Error, OSError):
+    """A file cannot be written."""
 
 
 class EngineError(Error, RuntimeError):
-    """A network cannot be loaded or did not produce a usable descriptor."""
+    """A network cannot be loaded, or did not produce a usable descriptor."""

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core import l2_normalize
+from .answers import Geography, Localization, Match, Place, keep_apart
 from .backends import Backend, open_backend
 from .contract import ModelContract
 from .errors import EngineError, FrameError, MapError
-from .localization import Geography, Localization, Match, Place, keep_apart
-from .map_index import MapIndex, Progress
-from .places import PlaceMap, to_id
-from .preprocess import prepare
-from .sources import Source
+from .frames.preprocess import prepare
+from .frames.sources import Source
+from .index.map_index import MapIndex, Progress
+from .places.place_map import PlaceMap, to_id
 
 __all__ = ["Localizer"]
 

@@ -15,7 +15,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 STANDARD = set(sys.stdlib_module_names)
 
-# By the longest prefix that fits: packages from elsewhere that a module may import at all, and those of them that
+# By the longest prefix that fits: packages from elsewhere that a folder may import at all, and those of them that
 # may be imported only inside a function.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sdk.contract": (set(), set()),
@@ -24,42 +24,19 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sdk.backends": ({"numpy"}, {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda"}),
     "sdk.cli": ({"typer", "rich", "numpy"}, {"onnxruntime"}),
     "training": ({"torch", "numpy", "cv2", "sdk"}, set()),
-    "training.world": ({"numpy", "cv2"}, set()),
-    "training.demo": ({"typer", "sdk"}, set()),
+    "training.cli": ({"typer", "sdk"}, set()),
     "training.datasets": ({"numpy", "sdk"}, set()),
-    "training.commands": ({"typer", "sdk"}, set()),
-    "training.label_commands": ({"typer", "sdk"}, set()),
-    "training.student_commands": ({"typer", "sdk"}, set()),
-    "training.world_commands": ({"typer", "sdk"}, set()),
-    "training.metrics": ({"sdk"}, {"torch"}),
-    "training.segmentation_network": ({"numpy", "cv2", "sdk"}, {"onnxruntime"}),
-    "training.espnetv2_export": ({"torch", "sdk"}, {"onnx"}),
-    "export.to_onnx": ({"torch", "onnx", "numpy", "sdk", "training"}, {"onnxsim"}),
-    "export.agreement": ({"numpy", "sdk"}, {"onnxruntime"}),
-    "export.onnx_rules": ({"onnx", "numpy", "sdk"}, set()),
-    "export.onnx_graph": ({"onnx", "numpy", "sdk"}, set()),
-    "export.onnx_targets": ({"onnx", "numpy", "sdk"}, set()),
-    "export.graph_types": ({"onnx", "numpy", "sdk"}, set()),
-    "export.graph_parts": ({"onnx", "numpy", "sdk"}, set()),
-    "export.calibration": ({"onnx", "numpy", "sdk"}, {"onnxruntime"}),
-    "export.precision": ({"onnx", "numpy", "sdk"}, {"onnxruntime", "onnxconverter_common"}),
-    "export.quantization": ({"onnx", "numpy", "sdk"}, {"onnxruntime", "onnxconverter_common"}),
-    "export.to_engine": ({"onnx", "numpy", "sdk"}, {"tensorrt", "tensorrt_rtx"}),
-    "export.engine_build": ({"onnx", "numpy", "sdk"}, {"tensorrt", "tensorrt_rtx"}),
-    "export.build_progress": (set(), {"tensorrt", "tensorrt_rtx"}),
-    "export.timing_cache": ({"sdk"}, set()),
-    "export.paired_loss": (set(), set()),
-    "export.comparison": ({"numpy", "sdk"}, set()),
+    "training.labels": ({"numpy", "cv2", "sdk"}, {"onnxruntime"}),
+    "training.loop.metrics": ({"sdk"}, {"torch"}),
+    "training.networks.espnetv2_export": ({"torch", "sdk"}, {"onnx"}),
+    "training.world": ({"numpy", "cv2"}, set()),
+    "export": ({"sdk"}, set()),
+    "export.cli": ({"typer", "sdk"}, set()),
+    "export.engine": ({"onnx", "numpy", "sdk"}, {"tensorrt", "tensorrt_rtx"}),
+    "export.from_checkpoint": ({"torch", "onnx", "numpy", "sdk", "training"}, {"onnxruntime", "onnxsim"}),
     "export.gate": ({"numpy", "sdk"}, set()),
-    "export.gate_frames": ({"numpy", "sdk"}, set()),
-    "export.gate_options": ({"typer", "sdk"}, set()),
-    "export.commands": ({"typer", "sdk"}, set()),
-    "export.precision_command": ({"typer", "sdk"}, set()),
-    "export.engine_command": ({"typer", "sdk"}, set()),
-    "export.verify_command": ({"typer", "sdk"}, set()),
-    "export.__main__": ({"sdk"}, set()),
-    "training.__main__": ({"sdk"}, set()),
-    "export": (set(), set()),
+    "export.graph": ({"onnx", "numpy", "sdk"}, set()),
+    "export.precision": ({"onnx", "numpy", "sdk"}, {"onnxruntime", "onnxconverter_common"}),
 }
 
 
@@ -84,7 +61,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             parent = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             base = ".".join(part for part in (parent, node.module or "") if part)
-            # Both `from sdk import places` and `from sdk.places import PlaceMap` name sdk.places.
+            # Both `from sdk import places` and `from sdk.places.place_map import PlaceMap` name sdk.places.place_map.
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)] if node.module or node.level else []
         else:
             continue
@@ -107,7 +84,7 @@ def test_imports_follow_the_rules(path: Path) -> None:
 
 
 # What training and export may know of the SDK beside the names that `sdk` exports.
-PUBLIC_MODULES = {"sdk", "sdk.atomic_file", "sdk.evaluation", "sdk.cli", "sdk.cli.main"}
+PUBLIC_MODULES = {"sdk", "sdk.atomic_file", "sdk.evaluation.recall", "sdk.cli", "sdk.cli.main"}
 
 
 @pytest.mark.parametrize("package", ["training", "export"])
@@ -128,22 +105,23 @@ ALLOWED_PRIVATE = {f"training.{verb}": CONSOLE for verb in VERBS}
 # Export writes engines as the device reads them, and judges descriptors as the device compares them: there is one
 # final norm, one reader of data sets, one record of an engine and one way to a GPU.
 SIDECAR = {
-    f"sdk.engine_sidecar{name}" for name in ("", ".EngineSidecar", ".RUNTIMES", ".read_sidecar", ".sidecar_path")
+    f"sdk.backends.engine_sidecar{name}"
+    for name in ("", ".EngineSidecar", ".RUNTIMES", ".read_sidecar", ".sidecar_path")
 }
-SOURCES_OF_FRAMES = {f"sdk.sources{name}" for name in ("", ".ImageSource")}
+SOURCES_OF_FRAMES = {f"sdk.frames.sources{name}" for name in ("", ".ImageSource")}
 ALLOWED_PRIVATE |= {
-    "export.comparison": {"sdk._core", "sdk._core.l2_normalize", "sdk.evaluation.rank"},
-    "export.gate_frames": {
-        *(f"sdk.evaluation_sets{name}" for name in ("", ".find_dataset", ".read_frame_sets", ".read_position_set")),
+    "export.gate.comparison": {"sdk._core", "sdk._core.l2_normalize", "sdk.evaluation.recall.rank"},
+    "export.gate.frames": {
+        *(f"sdk.evaluation.sets{name}" for name in ("", ".find_dataset", ".read_frame_sets", ".read_position_set")),
         *SOURCES_OF_FRAMES,
     },
-    "export.calibration": SOURCES_OF_FRAMES,
-    "export.gate_options": CONSOLE,
-    "export.precision_command": CONSOLE,
-    "export.engine_command": CONSOLE | SIDECAR,
-    "export.verify_command": CONSOLE,
-    "export.to_engine": SIDECAR
-    | {f"sdk.device{name}" for name in ("", ".describe_device")}
+    "export.precision.calibration": SOURCES_OF_FRAMES,
+    "export.cli.gate_options": CONSOLE,
+    "export.cli.precision": CONSOLE,
+    "export.cli.engine": CONSOLE | SIDECAR,
+    "export.cli.verify": CONSOLE,
+    "export.engine.from_onnx": SIDECAR
+    | {f"sdk.machine.device{name}" for name in ("", ".describe_device")}
     | {f"sdk.backends.cuda{name}" for name in ("", ".open_cuda", ".require_driver")}
     | {f"sdk.backends.onnx_file{name}" for name in ("", ".contract_in")},
 }

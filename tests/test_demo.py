@@ -9,9 +9,9 @@ import pytest
 
 import sdk
 from sdk.cli import main
-from sdk.evaluation import positives_within_m, rank, recall_at_k
-from sdk.sources import read_places_csv
-from training.demo import LENGTH_M, RIGHT_WITHIN_M, render_drives
+from sdk.evaluation.recall import positives_within_m, rank, recall_at_k
+from sdk.frames.sources import read_places_csv
+from training.cli.demo import LENGTH_M, RIGHT_WITHIN_M, render_drives
 
 MODEL = Path(__file__).parent.parent / "models" / "efficientnet-lite0-gem.onnx"
 
@@ -54,7 +54,7 @@ def test_dusk_is_hard_and_shuffling_the_map_brings_chance(drives: Path) -> None:
 def test_demo_writes_its_answers_and_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("training.demo.LENGTH_M", 40.0)
+    monkeypatch.setattr("training.cli.demo.LENGTH_M", 40.0)
     for _ in range(2):  # what a demo leaves behind does not stop the next
         main(["demo", str(tmp_path)], exit_when_done=False)
     out = capsys.readouterr().out

@@ -11,7 +11,7 @@ import sdk
 NAMES = {
     *("Backend", "ContractError", "EngineError", "Error", "FrameError", "Localization", "Localizer", "MapError"),
     *("Match", "ModelContract", "Place", "PlaceMap", "Sighting", "Source", "open_backend", "open_source", "prepare"),
-    "read_image",
+    *("DataError", "UsageError", "WriteError", "read_image"),
 }
 
 
@@ -47,6 +47,9 @@ def test_error_tree() -> None:
         (sdk.FrameError, ValueError),
         (sdk.ContractError, ValueError),
         (sdk.MapError, ValueError),
+        (sdk.DataError, ValueError),
+        (sdk.UsageError, ValueError),
+        (sdk.WriteError, OSError),
         (sdk.EngineError, RuntimeError),
     ):
         assert issubclass(error, sdk.Error)

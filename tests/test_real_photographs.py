@@ -10,8 +10,8 @@ import cv2
 import pytest
 
 from sdk.cli import main
-from sdk.evaluation_sets import find_dataset
-from sdk.sources import list_images
+from sdk.evaluation.sets import find_dataset
+from sdk.frames.sources import list_images
 
 MODEL = str(Path(__file__).parent.parent / "models" / "efficientnet-lite0-gem.onnx")
 

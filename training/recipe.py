@@ -14,8 +14,8 @@ from typing import Any
 
 from sdk import ContractError
 
-from .segmentation import CLUSTER_WEIGHTS
-from .weighting import SELECTIONS
+from .labels.segmentation import CLUSTER_WEIGHTS
+from .objective.weighting import SELECTIONS
 
 __all__ = ["Recipe", "read_recipe", "write_recipe"]
 
@@ -34,7 +34,7 @@ class Recipe:
     """One training run.
 
     Attributes:
-        backbone: trunk of both branches, a name in `training.backbones.BACKBONES`.
+        backbone: trunk of both branches, a name in `training.networks.backbones.BACKBONES`.
         head: how its maps become a descriptor, see `DescriptorNet`.
         height, width: of the inputs in training, px.
         export_height, export_width: of the deployed network's input, px.
@@ -67,7 +67,7 @@ class Recipe:
         weight_form: of phi: "log_rank" (reconstruction), "linear" (alternative) or "flat" (1 for all of `pairs`).
         weight_tau: temperature of phi's gap term. Reconstruction: 1.
         most_rank: larger ranks count as this one in phi. Reconstruction: 1000.
-        pairs: which are distilled, see `training.weighting.selected`: "a1" is the paper's.
+        pairs: which are distilled, see `training.objective.weighting.selected`: "a1" is the paper's.
         confidence_weight: multiply phi with the confidence of the query's and the positive's label maps. Our addition.
         distil: lambda, weight of the distillation loss. Reconstruction.
         distil_positive: whether the positive is distilled beside the query. Reconstruction.

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from ..device import cuda_driver
 from ..errors import EngineError
+from ..machine.device import cuda_driver
 
 __all__ = ["Cuda", "open_cuda", "require_driver"]
 
@@ -77,7 +77,7 @@ def require_driver(needed_by: str, runtime: str | None = None) -> dict[str, Any]
         runtime: "tensorrt" or "tensorrt_rtx", whose CUDA must not be newer than the driver's; None if none is used.
 
     Returns:
-        What `sdk.device.cuda_driver` found.
+        What `sdk.machine.device.cuda_driver` found.
 
     Raises:
         EngineError: no driver, none that answers or starts, no GPU, or one that is too old.

@@ -106,7 +106,7 @@ def _options(onnxruntime: Any, threads: int, provider: str) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # All else stays as ONNX Runtime has it: arena, memory pattern, prepacked weights and every optimisation. Nothing
-    # that was tried gains, nor does I/O binding (docs/runtimes.md, benchmarks/runtimes.py).
+    # that was tried gains, nor does I/O binding (docs/runtimes.md, benchmarks/networks/runtimes.py).
     # A thread that spins until there is work takes as much time again as those that compute, which the robot needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider != "cpu":

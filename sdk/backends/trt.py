@@ -1,6 +1,7 @@
 """TensorRT and TensorRT-RTX: runs an engine on the GPU that it was built for.
 
-One way for all versions from 8.5 on: only names that each of them has are used (tests/sdk/test_tensorrt_api.py).
+One way for all versions from 8.5 on: only names that all of them have are used
+(tests/sdk/backends/test_tensorrt_api.py).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import ModelContract
-from ..engine_sidecar import EngineSidecar, read_sidecar, rebuild_command, require_fit, require_intact
 from ..errors import ContractError, EngineError
 from .batch import require_batch
 from .cuda import Cuda, open_cuda, require_driver
+from .engine_sidecar import EngineSidecar, read_sidecar, rebuild_command, require_fit, require_intact
 from .onnx_file import first_line
 
 __all__ = ["TrtBackend"]

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 import sdk
 from sdk.errors import Error
-from sdk.images import listen_to_decoders
+from sdk.frames.image_file import listen_to_decoders
 
 from . import bench, doctor, evaluate, maps, query
 

@@ -11,8 +11,8 @@ import numpy as np
 import typer
 
 from sdk import Localizer, MapError, PlaceMap, open_backend, open_source
-from sdk.bench import fill_with_noise, measure_cold_start, measure_steady_state, memory_bytes
-from sdk.device import describe_device
+from sdk.evaluation.latency import fill_with_noise, measure_cold_start, measure_steady_state, memory_bytes
+from sdk.machine.device import describe_device
 
 from .console import print_json, print_table, progress_bars
 

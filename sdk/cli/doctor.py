@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sdk.device import cuda_driver, describe_device, system_tensorrt
-from sdk.search_costs import costs_path, search_costs
+from sdk.index.search_costs import costs_path, search_costs
+from sdk.machine.device import cuda_driver, describe_device, system_tensorrt
 
 from .console import print_json
 

@@ -15,9 +15,9 @@ from typer.core import TyperCommand
 
 from sdk import Backend, FrameError, MapError, open_backend, prepare
 from sdk._core import PlaceIndex, l2_normalize
-from sdk.evaluation import recall_at_k
-from sdk.evaluation_sets import EvaluationSet, find_dataset, read_frame_sets, read_position_set
-from sdk.images import read_image
+from sdk.evaluation.recall import recall_at_k
+from sdk.evaluation.sets import EvaluationSet, find_dataset, read_frame_sets, read_position_set
+from sdk.frames.image_file import read_image
 
 from .console import print_json, print_table, progress_bars
 

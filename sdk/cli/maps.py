@@ -12,10 +12,10 @@ import typer
 
 from sdk import Localizer, MapError, PlaceMap, open_backend, open_source
 from sdk._core import IndexFileError
-from sdk.index_file import WAYS, index_path, load_index, method_of
-from sdk.map_file import place_new_map, sweep
-from sdk.map_index import GRAPH_FROM, MapIndex
-from sdk.search_costs import COSTS_FROM, search_costs
+from sdk.index.file import WAYS, index_path, load_index, method_of
+from sdk.index.map_index import GRAPH_FROM, MapIndex
+from sdk.index.search_costs import COSTS_FROM, search_costs
+from sdk.places.database import place_new_map, sweep
 
 from .console import print_json, print_table, progress_bars
 

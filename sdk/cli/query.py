@@ -15,10 +15,10 @@ import numpy.typing as npt
 import typer
 
 from sdk import Error, FrameError, Localization, Localizer, MapError, Match, Place, open_source
-from sdk.images import read_image
-from sdk.localization import Geography, distance_m
-from sdk.report import ReportRow, thumbnail, write_report
-from sdk.sources import read_places_csv
+from sdk.answers import Geography, distance_m
+from sdk.frames.image_file import read_image
+from sdk.frames.sources import read_places_csv
+from sdk.pages.report import ReportRow, thumbnail, write_report
 
 from .console import print_table
 

@@ -1,4 +1,4 @@
-"""Small graphs, each with one trap of `export.onnx_rules` and a twin without it; for the rules and for TensorRT-RTX."""
+"""Small graphs: each has one trap of `export.graph.rules`, and a twin without it; for the rules and TensorRT-RTX."""
 
 from __future__ import annotations
 

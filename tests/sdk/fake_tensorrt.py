@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import EngineError, ModelContract
-from sdk.engine_sidecar import EngineSidecar, sidecar_path
+from sdk.backends.engine_sidecar import EngineSidecar, sidecar_path
 
 TABLES = {
     path.stem: json.loads(path.read_text())

@@ -30,10 +30,10 @@ from pictures import picture
 from sdk import EngineError, open_backend, prepare
 from sdk.backends import trt as trt_module
 from sdk.backends.cuda import open_cuda
+from sdk.backends.engine_sidecar import RUNTIMES, read_sidecar, sidecar_path
 from sdk.backends.trt import TrtBackend
-from sdk.bench import memory_bytes
-from sdk.device import cuda_driver, describe_device
-from sdk.engine_sidecar import RUNTIMES, read_sidecar, sidecar_path
+from sdk.evaluation.latency import memory_bytes
+from sdk.machine.device import cuda_driver, describe_device
 
 MODEL = Path(__file__).parents[2] / "models" / "efficientnet-lite0-gem.onnx"
 REQUIRED = os.environ.get("STRUCTVPR_REQUIRE_GPU") == "1"
@@ -85,7 +85,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"{request.param} cannot be imported: {error}")
     if importlib.util.find_spec("onnx") is None:
         give_up("the extra export is not installed")
-    from export.to_engine import export_engine
+    from export.engine.from_onnx import export_engine
 
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / "model.engine"

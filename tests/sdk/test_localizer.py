@@ -143,9 +143,9 @@ def test_ctrl_c_leaves_nothing_half_written(
 
     with monkeypatch.context() as patch:
         if moment == "insert":
-            patch.setattr("sdk.map_file.MapState.plus", interrupt)
+            patch.setattr("sdk.places.database.MapState.plus", interrupt)
         if moment == "commit":
-            patch.setattr("sdk.map_file.MapState.to_meta", interrupt)
+            patch.setattr("sdk.places.database.MapState.to_meta", interrupt)
         if moment == "index":
             patch.setattr(localizer.index, "add", interrupt)
         with pytest.raises(KeyboardInterrupt):

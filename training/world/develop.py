@@ -12,16 +12,7 @@ import numpy as np
 
 from .camera import Camera, Pose
 from .conditions import Conditions
-from .light import (
-    CLEAR_PER_M,
-    Light,
-    expose,
-    fractal_tile,
-    horizon_colour,
-    lamps_on,
-    light_gains,
-    sky_colours,
-)
+from .light import CLEAR_PER_M, Light, expose, fractal_tile, horizon_colour, lamps_on, light_gains, sky_colours
 from .quads import LABEL_MASK, Bytes, Floats, surface
 from .render import OVERSAMPLING, GBuffer
 from .street import Street

@@ -12,7 +12,7 @@ import pytest
 from cli_runs import Run
 
 import sdk.cli.doctor
-import sdk.device
+import sdk.machine.device
 
 GPU = {"version": "12.6", "devices": 1, "code": 0}
 SILENT = {"version": None, "devices": 0, "code": None}
@@ -24,7 +24,7 @@ def examine(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What doctor says of a machine with these packages, this driver and this system folder."""
     real = importlib.util.find_spec
     ours = {"tensorrt", "tensorrt_rtx", "openvino", "cuda.bindings", "cuda.cuda", "pycuda"}
-    monkeypatch.setattr(sdk.device, "SYSTEM_PACKAGES", tmp_path)
+    monkeypatch.setattr(sdk.machine.device, "SYSTEM_PACKAGES", tmp_path)
 
     def examine(packages: set[str], driver: dict[str, Any] | None) -> dict[str, dict[str, str]]:
         def find(name: str) -> ModuleSpec | None:

@@ -12,7 +12,7 @@ from cli_runs import NUM_PHOTOS, Run, contents
 from pictures import encode, picture, write_pictures, write_video
 
 import sdk
-from sdk.index_file import index_path, load_index
+from sdk.index.file import index_path, load_index
 
 
 def places_of(path: Path) -> list[sdk.Place]:
@@ -167,7 +167,7 @@ def test_verify_finds_damage_that_no_search_has_met(campus: Path, run: Run) -> N
 def test_build_and_verify_wait_for_the_graph(
     model: Path, photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdk.map_index.GRAPH_FROM", 3)
+    monkeypatch.setattr("sdk.index.map_index.GRAPH_FROM", 3)
     path = tmp_path / "m.places"
     assert run("map", "build", model, photos, path).code == 0
     assert load_index(sdk.PlaceMap.open(path))[0].has_graph
@@ -185,7 +185,7 @@ def test_a_graph_that_cannot_be_built_costs_no_map(
     def fail(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sdk.map_index.GRAPH_FROM", 3)
+    monkeypatch.setattr("sdk.index.map_index.GRAPH_FROM", 3)
     monkeypatch.setattr("sdk._core.PlaceIndex.build_graph", fail)
     path = tmp_path / "m.places"
     done = run("map", "build", model, photos, path)

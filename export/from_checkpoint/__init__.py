@@ -1,0 +1,1 @@
+"""A training checkpoint becomes an ONNX file."""

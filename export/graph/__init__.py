@@ -1,0 +1,1 @@
+"""ONNX graphs: their parts, their types, and which TensorRT accepts them."""

@@ -1,0 +1,1 @@
+"""A float32 ONNX file becomes fp16 or int8."""

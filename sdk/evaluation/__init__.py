@@ -1,0 +1,1 @@
+"""Measurements: recall at K, data sets with ground truth, latency."""

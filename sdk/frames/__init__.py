@@ -1,0 +1,1 @@
+"""Frames: where they come from, and what a network is fed."""

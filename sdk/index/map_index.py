@@ -1,0 +1,326 @@
+"""The index beside a map: derived from it, checked against it, and never believed over it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import IndexFileError, PlaceIndex
+from ..errors import MapError
+from ..places.database import MapState, Pair, sweep
+from ..places.place_map import PlaceMap
+from .derivation import Derivation, changes_since, derive_index, follow
+from .file import index_path, load_index, method_of, reason, save_index
+from .graph_thread import GraphThread
+from .search_costs import COSTS_FROM, search_costs
+
+__all__ = ["GRAPH_FROM", "MapIndex", "Progress"]
+
+# Places. Below this a scan of sketches takes 0.07 to 0.1 ms (512 values, one core of a Zen 5), far less than the
+# network, and a robot has better uses for the minute or more of a core that a graph takes (benchmarks/maps/scale.py).
+GRAPH_FROM = 50_000
+
+Progress = Callable[[str, int, int], object]  # what is done, how much of it, of how much
+
+WORTH_SAVING = 1000  # places; fewer are indexed again sooner than the file is written
+Answer = TypeVar("Answer")
+UNKNOWN = Derivation(MapState(0, -1), 0)  # of an index that is being changed: equal to no map's
+
+
+class MapIndex:
+    """The search structure over one map's descriptors, kept in step with it.
+
+    Searches are safe beside anything; changes take turns. A large index gets its graph from a thread of its own, and
+    answers without it meanwhile; `close` ends that, and so does forgetting the index.
+
+    Attributes:
+        origin: where it came from, for `map verify`: "read", "extended by 12 places" or "rebuilt: <why>".
+    """
+
+    def __init__(self, place_map: PlaceMap, progress: Progress | None = None) -> None:
+        """Read the index file if the map's journal leads from it to the map, else build the index anew.
+
+        Args:
+            place_map: an open map.
+            progress: told of long work that somebody waits for, in the thread that waits.
+
+        Raises:
+            MapError: a descriptor in the map is damaged.
+        """
+        self._map = place_map
+        self._progress = progress
+        self._unsaved = 0  # places that the file does not have as they are here
+        self._graph: GraphThread | None = None  # of `_index`
+        self._stopped = False
+        # For `_index` and what is said about it. Nobody waits for a GraphThread while holding it.
+        self._lock = threading.RLock()
+        self.path = index_path(place_map.file)
+        with self._lock:
+            self._load_or_rebuild()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether searches can walk a graph."""
+        return self._index.has_graph
+
+    @property
+    def graph_error(self) -> Exception | None:
+        """Why the thread that builds the graph ended without one; None if it did not."""
+        return self._graph.error if self._graph is not None else None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that the index holds: its places, and those removed or replaced since it was built."""
+        return len(self._index) + self._index.removed
+
+    def method(self, k: int = 5) -> str:
+        """The way that a search for k places takes: "scan", "sketch" or "graph"; see `PlaceIndex`."""
+        return self._mended(lambda index: method_of(index, k))
+
+    def graph_recall(self, sample: int = 500) -> float:
+        """Share of an even sample of the map's places that a search by graph finds as an exact scan does.
+
+        A graph loses places where thousands of frames are identical, a covered lens say; 1 without a graph.
+        """
+        pairs = [pair for batch in self._map.stored() for pair in batch]
+        chosen = pairs[:: max(1, len(pairs) // sample)]
+        if not chosen or not self.has_graph:
+            return 1.0
+        descriptors = self._map.decode(chosen)
+        found = self._index.search(descriptors, 1, method="graph")[1]
+        return float(np.mean(found >= self._index.search(descriptors, 1, exact=True)[1] - 1e-6))
+
+    def search(
+        self, descriptors: npt.NDArray[np.float32], k: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """See `PlaceIndex.search`; k may be larger than any index. A file that proves damaged is built anew first."""
+        return self._mended(lambda index: index.search(descriptors, min(k, max(1, len(index)))))
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """Follow `PlaceMap.add_many`, which returned `pairs`."""
+        descriptors = self._map.decode(pairs)
+        with self._changing(fresh=pairs):
+            self._index.add([place_id for place_id, _ in pairs], descriptors)
+
+    def remove(self, pairs: Sequence[Pair]) -> None:
+        """Follow `PlaceMap.remove`, which returned `pairs`."""
+        with self._changing(lost=pairs):
+            self._index.remove([place_id for place_id, _ in pairs])
+
+    def replace(self, old: Pair, new: Pair) -> None:
+        """Follow `PlaceMap.update`, which returned `old` and `new`."""
+        descriptor = self._map.decode([new])
+        with self._changing(lost=[old], fresh=[new]):
+            self._index.remove([old[0]])
+            self._index.add([new[0]], descriptor)
+
+    def refresh(self, *, wait: bool = True) -> None:
+        """Follow changes that another process made.
+
+        Args:
+            wait: also while the index is being saved or built anew; else leave it then to the next call.
+        """
+        if self._map.state == self._follows.state or not self._lock.acquire(blocking=wait):
+            return
+        try:
+            if self._map.state != self._follows.state and (why := self._catch_up()) is not None:
+                self._rebuild(why)
+            self._start_graph()
+        finally:
+            self._lock.release()
+
+    def build_graph(self) -> None:
+        """Wait for the graph, if the map is large enough for one; queries and changes go on meanwhile.
+
+        Raises:
+            Exception: what the build ended with; what `progress` raised, which cancels it.
+        """
+        with self._lock:
+            if self._graph is not None and not self._graph.is_alive() and not self.has_graph:
+                self._graph = None  # it failed, or was cancelled: once more
+            self._start_graph()
+        while (graph := self._graph) is not None:
+            graph.wait(self._tell_graph)
+            if self._graph is graph:  # else the index was built anew meanwhile, and its graph with it
+                if graph.error is not None:
+                    raise graph.error
+                return
+
+    def save(self) -> bool:
+        """Write the index file if it is not up to date; False where it cannot be written.
+
+        Nothing is lost then but the time to build it: the map is the truth.
+        """
+        with self._lock:
+            if self._unsaved == 0:
+                return True
+            if self._map.read_only or self._follows == UNKNOWN or self._is_graph_at_stake():
+                return False
+            sweep(self.path, "tmp", mine=False)  # what killed processes were writing
+            self.verify()  # what is damaged would not be written
+            try:
+                save_index(self._index, self._map, self._follows.state, self._follows.losses)
+            except IndexFileError:  # no room, say
+                return False
+            self._unsaved = 0
+            return True
+
+    def verify(self) -> None:
+        """Check every byte of the index file, and build the index anew if it is damaged: see `origin`."""
+        self._mended(lambda index: index.verify())
+
+    def stop(self) -> None:
+        """Build no graph any more: wait for the thread that does so, some hundred rows or a save at most."""
+        with self._lock:
+            self._stopped = True
+            graph = self._graph
+        if graph is not None:
+            graph.cancel()
+            graph.leave()
+
+    def close(self) -> None:
+        """Stop the thread that builds the graph, and save the index. May be called twice."""
+        self.stop()
+        self.save()
+
+    # ---------------------------------------------------------------- private
+
+    def _load_or_rebuild(self) -> None:
+        try:
+            self._index, state, losses = load_index(self._map)
+        except IndexFileError as error:
+            self._rebuild(reason(error, self._map) if self.path.exists() else "it had no index")
+        else:
+            self._follows = Derivation(state, losses)
+            self.origin = "read"
+            if state.count != len(self._index):
+                self._rebuild("its index contradicts itself")
+            elif self._index.removed > len(self._index):
+                self._rebuild("most rows of its index were removed")
+            elif self._map.state != self._follows.state and (why := self._catch_up()) is not None:
+                self._rebuild(why)
+        self._use_costs()
+        # Now, and not only when it is closed: a robot that is switched off would do this work at each start.
+        if self._unsaved >= WORTH_SAVING:
+            self.save()
+        self._start_graph()
+
+    def _catch_up(self) -> str | None:
+        """Follow what has changed in the map; None, or why the index must be built anew."""
+        changes = changes_since(self._map, self._follows, self._index.last_id)
+        if changes is None:
+            return "its index is of another state of the map"
+        self._follows = UNKNOWN
+        try:
+            follow(self._index, self._map, changes, self._tell_index)
+        except MapError:
+            raise
+        except (IndexFileError, ValueError) as error:
+            return reason(error, self._map)
+        self._follows = changes.after
+        self.origin = f"extended by {len(changes.fresh)} places"
+        if changes.lost:
+            self.origin += f", {len(changes.lost)} taken out"
+        self._unsaved += len(changes.fresh) + len(changes.lost)
+        self._thin_out()
+        return None
+
+    def _rebuild(self, why: str) -> None:
+        index, follows = derive_index(self._map, self._tell_index)
+        if self._graph is not None:
+            self._graph.cancel()  # it builds the graph of an index that nobody will ask
+            self._graph = None
+        self._index, self._follows = index, follows
+        self._use_costs()
+        self.origin = f"rebuilt: {why}"
+        self._unsaved = max(1, len(index))
+
+    def _mended(self, ask: Callable[[PlaceIndex], Answer]) -> Answer:
+        """What the index says; if a part of its file that is needed for that is damaged, what a new one says."""
+        while True:
+            index = self._index
+            try:
+                return ask(index)
+            except IndexFileError as error:
+                self._replace(index, error)
+
+    def _replace(self, index: PlaceIndex, error: Exception) -> None:
+        """Build the index anew because this one's file is damaged, unless another thread has done it."""
+        with self._lock:
+            if self._index is index:
+                self._rebuild(reason(error, self._map))
+                self._start_graph()
+
+    @contextlib.contextmanager
+    def _changing(self, *, lost: Sequence[Pair] = (), fresh: Sequence[Pair] = ()) -> Iterator[None]:
+        # The state comes from what the index takes in, not from the map: a change that went past us shows at the next
+        # look. What is interrupted in here leaves an index that no state describes, and the next look rebuilds it.
+        with self._lock:
+            rows = self.num_rows
+            state, losses = self._follows.state.plus(lost, sign=-1).plus(fresh), self._follows.losses + len(lost)
+            self._follows = UNKNOWN
+            self._unsaved += 1
+            try:
+                yield
+            except IndexFileError as error:
+                self._replace(self._index, error)  # from the map, which has changed already
+                return
+            self._follows = Derivation(state, losses)
+            self._thin_out()
+            if rows < COSTS_FROM <= self.num_rows:
+                self._use_costs()
+            self._start_graph()
+
+    def _thin_out(self) -> None:
+        if self._index.removed > max(len(self._index), WORTH_SAVING) and not self._index.has_graph:
+            self._rebuild("most of its rows were removed")
+
+    def _use_costs(self) -> None:
+        if self.num_rows >= COSTS_FROM:
+            self._index.set_costs(search_costs())
+
+    def _start_graph(self) -> None:
+        """Build the graph beside what follows, once for an index that is large enough."""
+        due = len(self._index) >= GRAPH_FROM and not self._index.has_graph
+        if due and self._graph is None and not self._stopped:
+            self._graph = GraphThread(self._index, weakref.WeakMethod(self._graph_ended))
+            self._graph.start()
+
+    def _graph_ended(self, graph: GraphThread) -> None:
+        with self._lock:
+            if self._graph is not graph:
+                return
+            if isinstance(graph.error, IndexFileError):
+                self._replace(self._index, graph.error)
+            elif graph.error is None:
+                self._unsaved += len(self._index)
+                self.save()
+
+    def _is_graph_at_stake(self) -> bool:
+        """Whether a large index without its graph would take the place of one that has it, which took minutes."""
+        if len(self._index) < GRAPH_FROM or self._index.has_graph:
+            return False
+        try:
+            saved = load_index(self._map)[0]
+            saved.verify()
+            return saved.has_graph
+        except IndexFileError:
+            return False
+
+    def _tell_index(self, done: int, total: int) -> None:
+        # Who waits for it is told; from a thread of ours nobody is.
+        if self._progress is not None and not isinstance(threading.current_thread(), GraphThread):
+            self._progress("index", done, total)
+
+    def _tell_graph(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress("graph", done, total)

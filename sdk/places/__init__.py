@@ -1,0 +1,1 @@
+"""The map file: places and descriptors in one SQLite database."""

@@ -1,0 +1,278 @@
+"""The map's file: one SQLite database, how it is made, opened, named, and how its contents are identified."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import sqlite3
+import urllib.parse
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal, get_args
+
+from ..answers import Geography
+from ..atomic_file import flush_folder, move_into_place
+from ..contract import ModelContract
+from ..errors import MapError
+
+__all__ = [
+    "MapState",
+    "Pair",
+    "connect",
+    "create_file",
+    "place_new_map",
+    "read_meta",
+    "require_new",
+    "require_unicode",
+    "scratch",
+    "sweep",
+    "translated",
+]
+
+APPLICATION_ID = 0x53565052  # "SVPR", at offset 68 of the file: what `file` and SQLite tell it by
+SCHEMA_VERSION = 1  # PRAGMA user_version
+DTYPES = ("float16", "float32")
+IDS_A_STATEMENT = 500  # SQLite before 3.32 takes at most 999 parameters
+
+# How SQLite says that it cannot make or fill the files beside a database (its codes come with Python 3.11).
+NO_ROOM = {
+    "unable to open database file",
+    "attempt to write a readonly database",
+    "disk I/O error",
+    "database or disk is full",
+}
+
+Access = Literal["rw", "ro", "immutable"]
+Pair = tuple[int, bytes]  # a place's id, and its descriptor as it is stored
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE places (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: the derived index relies on it
+    name TEXT NOT NULL,
+    p0 REAL, p1 REAL, p2 REAL,             -- x, y, z in metres, or latitude, longitude, altitude
+    heading_deg REAL,
+    timestamp_s REAL,
+    image TEXT NOT NULL,
+    traverse TEXT NOT NULL,
+    descriptor BLOB NOT NULL               -- little-endian, meta.descriptor_dtype
+);
+"""
+
+
+@dataclass(frozen=True)
+class MapState:
+    """Identity of the set of (id, descriptor) pairs in a map.
+
+    `digest` is the sum over all pairs, modulo 2**128, of a 128-bit BLAKE2b of each: adding, removing and
+    changing a place update it in constant time whatever their order, and taking the newest places off again
+    gives the state before them. That is how an index proves that it is a prefix of a map.
+    """
+
+    digest: int
+    count: int
+
+    def plus(self, pairs: Iterable[Pair], sign: int = 1) -> MapState:
+        """The state with (id, descriptor bytes) pairs added, or with sign -1 taken off."""
+        digest, count = self.digest, self.count
+        for pair in pairs:
+            digest = (digest + sign * int.from_bytes(self.digest_of(pair), "little")) % (1 << 128)
+            count += sign
+        return MapState(digest, count)
+
+    def without(self, digests: Collection[bytes]) -> MapState:
+        """The state with pairs taken off of which the digests are known, see `digest_of`."""
+        taken = sum(int.from_bytes(digest, "little") for digest in digests)
+        return MapState((self.digest - taken) % (1 << 128), self.count - len(digests))
+
+    @staticmethod
+    def digest_of(pair: Pair) -> bytes:
+        """The 16 bytes that a pair adds to `digest`, little-endian."""
+        place_id, blob = pair
+        return hashlib.blake2b(place_id.to_bytes(8, "little") + blob, digest_size=16).digest()
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, str]) -> MapState:
+        """The state as table `meta` holds it."""
+        return cls(int(meta["digest"], 16), int(meta["count"]))
+
+    def to_meta(self) -> dict[str, str]:
+        """Keys and values for table `meta`."""
+        return {"digest": f"{self.digest:032x}", "count": str(self.count)}
+
+
+def create_file(path: Path, contract: ModelContract, geography: Geography, descriptor_dtype: str) -> None:
+    """Make an empty map at `path`; see `PlaceMap.create`."""
+    if geography not in get_args(Geography) or descriptor_dtype not in DTYPES:
+        raise MapError(
+            f"{path}: geography {geography!r} and descriptor_dtype {descriptor_dtype!r} were asked for, expected "
+            f"one of {get_args(Geography)} and one of {DTYPES}"
+        )
+    require_unicode(path)
+    require_new(path)
+    meta = {
+        "contract": contract.to_json(),
+        "descriptor_dtype": descriptor_dtype,
+        "geography": geography,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **MapState(0, 0).to_meta(),
+    }
+    # Complete before it has its name: a process killed in here leaves no half a map behind.
+    try:
+        with scratch(path) as temporary:
+            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                connection.executescript(SCHEMA)
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+                connection.execute("PRAGMA journal_mode=WAL")
+            place_new_map(temporary, path)
+    except (sqlite3.Error, OSError) as error:
+        raise MapError(
+            f"{path}: the map cannot be created ({error}), expected a writable folder; name one that is"
+        ) from None
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A name beside `path` to make a file under; nothing is there before and after."""
+    # A killed process may have had our number, and SQLite would play its journal back into our file.
+    sweep(path, "new", mine=True)
+    try:
+        yield path.with_name(f"{path.name}.new-{os.getpid()}")
+    finally:
+        sweep(path, "new", mine=True)
+
+
+def sweep(path: Path, kind: str, *, mine: bool) -> None:
+    """Remove `<path>.<kind>-<process>` and what lies beside them where the process is dead, or is `mine`."""
+    pattern = re.compile(rf"{re.escape(path.name)}\.{kind}-(\d+)([-.].*)?")
+    with contextlib.suppress(OSError):
+        for entry in path.parent.iterdir():
+            match = pattern.fullmatch(entry.name)
+            if match and (mine if int(match[1]) == os.getpid() else not Path(f"/proc/{match[1]}").exists()):
+                entry.unlink(missing_ok=True)
+
+
+def require_new(path: Path) -> None:
+    """Refuse a name for a new map that is taken, or that the log of an earlier map would be taken for."""
+    if os.path.lexists(path):
+        raise MapError(f"{path}: exists already, expected a new file; open it, remove it first, or name another")
+    # SQLite would play it back into the new map: a map that was deleted after a crash would rise again.
+    if has_log(path):
+        raise MapError(
+            f"{path}-wal: is the log of an earlier map of that name and may hold its newest places, expected none "
+            "beside a new map; put it back beside its map, or remove it"
+        )
+
+
+def require_unicode(path: Path) -> None:
+    """Refuse a name that SQLite and the kernel cannot be given."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise MapError(f"{str(path)!r}: is not a name in UTF-8, expected one for a map; rename the file") from None
+
+
+def has_log(path: Path) -> bool:
+    """Whether changes lie beside the map that are not in it yet: it is open, or was not closed."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def place_new_map(temporary: Path, path: Path) -> None:
+    """Give a finished map its name, unless there is one of that name: of two who create it, one does."""
+    require_new(path)
+    try:
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename it replaces nothing
+    except FileExistsError:
+        require_new(path)
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        move_into_place(temporary, path)  # a file system without links (FAT)
+        return
+    temporary.unlink()
+    flush_folder(path.parent)
+
+
+def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
+    """Open the file and check that it is a map: the connection, and what it may do."""
+    quoted = urllib.parse.quote(os.fsencode(path.absolute()))
+    # A database in WAL mode wants files beside it even to be read. Where we cannot make them and nobody else has,
+    # nobody is writing now, which is what immutable=1 promises; `PlaceMap.changed` sees when that ends.
+    writable = os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
+    modes: dict[Access, str] = {"rw": "mode=rw"} if writable else {"ro": "mode=ro"}
+    if not has_log(path):
+        modes["immutable"] = "mode=ro&immutable=1"
+    for access, mode in modes.items():
+        connection = None
+        try:
+            connection = sqlite3.connect(
+                f"file:{quoted}?{mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=10
+            )
+            application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            size = path.stat().st_size
+            if application_id != APPLICATION_ID and size < 512:  # to SQLite that is a database without tables
+                raise MapError(f"{path}: has {size} bytes, expected a map of structvpr; restore it from a copy")
+            if application_id != APPLICATION_ID:
+                raise MapError(
+                    f"{path}: is another program's database, expected a map of structvpr; name a .places file"
+                )
+            if version > SCHEMA_VERSION:
+                raise MapError(
+                    f"{path}: has schema version {version}, this structvpr reads up to {SCHEMA_VERSION}; update it"
+                )
+            connection.execute("PRAGMA synchronous=FULL")
+            return connection, access
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            # On a full disk too there is no room for files beside the map; a lock, though, is no reason to go on.
+            if isinstance(error, sqlite3.OperationalError) and access != "immutable" and str(error) in NO_ROOM:
+                if "immutable" in modes:
+                    continue
+                raise MapError(
+                    f"{path}: was not closed, and what is needed to read its log cannot be written here ({error}), "
+                    "expected a writable folder with room; make room, or copy the map and its -wal file to one"
+                ) from None
+            if isinstance(error, sqlite3.Error):
+                raise damaged(path, error) from None
+            raise
+    raise AssertionError("every mode returns or raises")
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
+    """Table `meta`."""
+    return dict(connection.execute("SELECT key, value FROM meta"))
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Say what an error of SQLite means to whoever uses the map at `path`."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:
+        raise MapError(f"{path}: the map is closed, expected an open one ({error}); open it again") from None
+    except sqlite3.OperationalError as error:
+        raise MapError(
+            f"{path}: the map cannot be read or written ({error}), expected room on a working medium"
+        ) from None
+    except sqlite3.Error as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> MapError:
+    """What a database error means to whoever asked for the map."""
+    return MapError(f"{path}: cannot be read ({error}), expected a map of structvpr; restore it from a copy")

@@ -1,0 +1,98 @@
+"""One moment of a map: its places as they are then, and what was changed or removed before."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .database import IDS_A_STATEMENT, MapState, Pair, connect, read_meta, translated
+
+__all__ = ["Snapshot", "record_losses", "snapshot"]
+
+# Losses that a map remembers, some 40 bytes each. An index that missed more is built anew.
+JOURNAL_ROWS = 10_000
+ROWS_A_BATCH = 4096
+
+# Made by the first loss, so that maps of before have it too. To a structvpr that does not know it a map without it,
+# or with losses missing from it, is only one whose index must be built anew: see MapIndex._catch_up.
+JOURNAL = """
+CREATE TABLE IF NOT EXISTS losses (
+    seq INTEGER PRIMARY KEY,  -- rising by one
+    id INTEGER NOT NULL,      -- of a place that was removed, or got another descriptor
+    digest BLOB NOT NULL      -- of the pair that was lost, see MapState
+)
+"""
+
+
+@contextlib.contextmanager
+def snapshot(path: Path, file: Path, after_id: int = -1) -> Iterator[Snapshot]:
+    """The map as it is at this moment, whatever is written while it is read.
+
+    Args:
+        path: the map as its user names it, for messages.
+        file: where it lies.
+        after_id: leave out the places up to this id.
+    """
+    with translated(path):
+        connection, _ = connect(file)
+        with contextlib.closing(connection):
+            connection.execute("BEGIN")
+            yield Snapshot(connection, MapState.from_meta(read_meta(connection)), after_id)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One moment of a map: its `state`, and the connection that sees no other."""
+
+    connection: sqlite3.Connection
+    state: MapState
+    after_id: int
+
+    def batches(self) -> Iterator[list[Pair]]:
+        """(id, descriptor bytes) pairs by id, some thousand at a time."""
+        cursor = self.connection.execute("SELECT id, descriptor FROM places WHERE id > ? ORDER BY id", (self.after_id,))
+        while batch := cursor.fetchmany(ROWS_A_BATCH):
+            yield batch
+
+    def pairs_of(self, ids: Sequence[int]) -> list[Pair]:
+        """The (id, descriptor bytes) pairs of these places, by id; of those that are in the map."""
+        pairs: list[Pair] = []
+        for start in range(0, len(ids), IDS_A_STATEMENT):
+            chunk = list(ids[start : start + IDS_A_STATEMENT])
+            marks = ",".join("?" * len(chunk))
+            pairs += self.connection.execute(f"SELECT id, descriptor FROM places WHERE id IN ({marks})", chunk)
+        return sorted(pairs)
+
+    @property
+    def losses(self) -> int:
+        """How many pairs were removed or replaced since the map was made, as far as its journal knows."""
+        if not self._has_journal():
+            return 0
+        return int(self.connection.execute("SELECT coalesce(max(seq), 0) FROM losses").fetchone()[0])
+
+    def lost_since(self, losses: int) -> dict[int, bytes]:
+        """What was lost after the first `losses`: of each id its first pair's digest, see `MapState.without`."""
+        lost: dict[int, bytes] = {}
+        if self._has_journal():
+            rows = self.connection.execute("SELECT id, digest FROM losses WHERE seq > ? ORDER BY seq", (losses,))
+            for place_id, digest in rows:
+                if isinstance(place_id, int) and isinstance(digest, bytes):  # else it is damaged, and accounts for less
+                    lost.setdefault(place_id, digest)
+        return lost
+
+    def _has_journal(self) -> bool:
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'losses'"
+        return self.connection.execute(query).fetchone() is not None
+
+
+def record_losses(connection: sqlite3.Connection, pairs: Sequence[Pair]) -> None:
+    """Enter pairs into the journal, in the transaction that removes or replaces them."""
+    if not pairs:
+        return
+    connection.execute(JOURNAL)
+    rows = [(place_id, MapState.digest_of((place_id, blob))) for place_id, blob in pairs]
+    connection.executemany("INSERT INTO losses (id, digest) VALUES (?, ?)", rows)
+    connection.execute("DELETE FROM losses WHERE seq <= (SELECT max(seq) FROM losses) - ?", (JOURNAL_ROWS,))

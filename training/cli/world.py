@@ -1,0 +1,74 @@
+"""structvpr train world: a data set that is drawn, with exact positions and exact label maps."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import sdk
+from sdk.cli.console import print_json, progress_bars
+
+from ..world.towns import Plan, PlanError, write_towns
+
+__all__ = ["world_command"]
+
+
+def world_command(
+    folder: Annotated[Path, typer.Argument(help="Where to write; made if missing.", show_default=False)],
+    frames: Annotated[
+        int, typer.Option(min=1, help="At least as many; towns are whole, so there may be more.")
+    ] = 20000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other towns.")] = 0,
+    height: Annotated[int, typer.Option(min=32, help="Rows of a frame, px.")] = 240,
+    width: Annotated[int, typer.Option(min=32, help="Columns of a frame, px.")] = 320,
+    streets_per_town: Annotated[int, typer.Option(min=1, help="Streets of a town, the region to search in.")] = 4,
+    street_length_m: Annotated[float, typer.Option(help="Of the part that is driven along.")] = 150.0,
+    queries_per_street: Annotated[int, typer.Option(min=1, help="Drives of a street beside its reference.")] = 4,
+    spacing_m: Annotated[float, typer.Option(help="Between two frames of a drive.")] = 3.0,
+    processes: Annotated[int | None, typer.Option(min=1, help="That render; default: one a core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write a data set of drawn towns: frames, label maps, places.csv with regions and splits.
+
+    Run it again with the same figures to go on where it was interrupted. The same figures give the same bytes.
+
+    \b
+    Example
+      structvpr train world towns --frames 20000
+    """
+    started = time.perf_counter()
+    try:
+        plan = Plan(
+            frames=frames,
+            seed=seed,
+            height=height,
+            width=width,
+            streets_per_town=streets_per_town,
+            street_length_m=street_length_m,
+            queries_per_street=queries_per_street,
+            spacing_m=spacing_m,
+        )
+        with progress_bars() as tell:
+            write_towns(folder, plan, processes=processes, progress=lambda done, of: tell("frames", done, of))
+    except PlanError as error:
+        raise sdk.MapError(str(error)) from None
+    except (BrokenExecutor, MemoryError):
+        raise sdk.EngineError(
+            f"a process that rendered {folder} was ended, most likely for want of memory, expected all to last; run it "
+            "again with fewer --processes, what was written is kept"
+        ) from None
+    except OSError as error:
+        raise sdk.EngineError(error.strerror or str(error)) from None
+    seconds = time.perf_counter() - started
+    splits = plan.splits()
+    towns = {name: splits.count(name) for name in ("train", "val", "test")}
+    if as_json:
+        record = {"folder": str(folder), "frames": plan.total_frames, "towns": towns, "seconds": round(seconds, 1)}
+        print_json(record)
+        return
+    shares = ", ".join(f"{count} to {name}" for name, count in towns.items())
+    typer.echo(f"written {folder}: {plan.total_frames} frames of {plan.towns} towns ({shares}) in {seconds:.0f} s")

@@ -1,0 +1,1 @@
+"""What the branches are fed: images, label maps, augmentation."""

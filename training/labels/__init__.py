@@ -1,0 +1,1 @@
+"""Label maps: made by a segmentation network, encoded by SLME."""

@@ -1,0 +1,172 @@
+"""Label maps of a whole data set, by a segmentation network: once, before training.
+
+    IMAGES/a/0001.jpg  ->  OUTPUT/a/0001.png              palette PNG, the ids of a label set
+                           OUTPUT/a/0001.confidence.png   grey PNG, 0 to 255 for 0 to 1, if the network gives it
+                           OUTPUT/labels.json             what made them
+
+A map has its name only when it is whole, and its confidence is there before it. So what exists is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from sdk import FrameError, MapError, read_image
+from sdk.atomic_file import replace_when_done
+
+from ..datasets.image_files import list_image_files
+from .label_png import encode_palette_png, palette_of
+from .segmentation_network import SegmentationNetwork
+
+__all__ = ["LABELS_JSON", "LabelReport", "confidence_path", "label_images", "label_map_path"]
+
+LABELS_JSON = "labels.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What `label_images` did.
+
+    Attributes:
+        made: label maps written now.
+        kept: label maps that were there already.
+        failed: what is wrong with each image that has no label map, one sentence each.
+        mean_confidence: of the maps written now, 0 to 1; None without confidence or without maps.
+    """
+
+    made: int
+    kept: int
+    failed: tuple[str, ...]
+    mean_confidence: float | None
+
+
+def label_map_path(output_folder: Path, image: Path) -> Path:
+    """Where the label map of an image lies; `image` is relative to the folder of images."""
+    return output_folder / image.with_suffix(".png")
+
+
+def confidence_path(output_folder: Path, image: Path) -> Path:
+    """Where the confidence of an image's label map lies, if the network gave one."""
+    return output_folder / image.with_suffix(".confidence.png")
+
+
+def label_images(
+    images_folder: Path,
+    output_folder: Path,
+    network: SegmentationNetwork,
+    progress: Callable[[int, int], None] | None = None,
+) -> LabelReport:
+    """Write a label map for every image below a folder; go on where an interrupted run stopped.
+
+    An image that cannot be decoded is left out and named in the report.
+
+    Args:
+        images_folder: searched with all its subfolders.
+        output_folder: made if missing; empty, or of an earlier run with the same network and settings.
+        network: what labels them.
+        progress: called after each image with the number done and the number of all.
+
+    Raises:
+        MapError: there are no images, two images would have one label map, or `output_folder` holds something else.
+        EngineError: the network failed, or a file cannot be written.
+    """
+    images = plan(images_folder, output_folder)
+    settings = {"schema": SCHEMA, **network.settings}
+    claim(output_folder, settings)
+    palette = palette_of(network.label_set)
+    made, kept, failed, confidences = 0, 0, list[str](), list[float]()
+    for done, image in enumerate(images, start=1):
+        target = label_map_path(output_folder, image)
+        if target.exists():
+            kept += 1
+        else:
+            try:
+                frame = read_image(images_folder / image)
+            except FrameError as error:
+                failed.append(str(error))
+            else:
+                found = network.segment(frame)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if found.confidence is not None:
+                    confidences.append(float(found.confidence.mean()) / 255.0)
+                    _, encoded = cv2.imencode(".png", found.confidence)
+                    write(confidence_path(output_folder, image), encoded.tobytes())
+                write(target, encode_palette_png(found.labels, palette))
+                made += 1
+        if progress is not None:
+            progress(done, len(images))
+    record = {**settings, "images": len(images), "without_label_map": failed}
+    write(output_folder / LABELS_JSON, to_json(record))
+    mean = sum(confidences) / len(confidences) if confidences else None
+    return LabelReport(made, kept, tuple(failed), mean)
+
+
+def plan(images_folder: Path, output_folder: Path) -> list[Path]:
+    """The images to label, relative to their folder, each with a label map of its own."""
+    inside, root = output_folder.resolve(), images_folder.resolve()
+    if inside == root:
+        raise MapError(f"{output_folder}: is the folder of the images, expected another for the label maps; name one")
+    files = [file for file in list_image_files(images_folder) if inside not in file.resolve().parents]
+    if not files:
+        raise MapError(f"{images_folder}: holds no image outside {output_folder}, expected some; check both paths")
+    images = [file.relative_to(images_folder) for file in files]
+    taken: dict[Path, Path] = {}
+    for image in images:
+        for target in (label_map_path(output_folder, image), confidence_path(output_folder, image)):
+            if (other := taken.setdefault(target, image)) != image:
+                raise MapError(
+                    f"{images_folder}: the label maps of {other} and {image} would both be {target.name}, expected "
+                    "names that differ before their suffix; rename one"
+                )
+    folders = {folder: target for target in taken for folder in target.parents}
+    if clash := next((target for target in taken if target in folders), None):
+        raise MapError(
+            f"{images_folder}: the label map of {taken[clash]} would be {clash.name}, which is the folder of "
+            f"{taken[folders[clash]]}'s too, expected names that differ; rename one"
+        )
+    return images
+
+
+def claim(output_folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder ours, or see that it is of the same network and settings."""
+    path = output_folder / LABELS_JSON
+    if output_folder.exists() and not output_folder.is_dir():
+        raise MapError(f"{output_folder}: is a file, expected a folder for the label maps; name another")
+    if not path.exists():
+        if output_folder.exists() and any(output_folder.iterdir()):
+            raise MapError(
+                f"{output_folder}: is not empty and has no {LABELS_JSON}, expected a new folder or one of an earlier "
+                "run; name another"
+            )
+        output_folder.mkdir(parents=True, exist_ok=True)
+        write(path, to_json(settings))
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise MapError(f"{path}: is no JSON object, expected what an earlier run wrote; name another folder")
+    # As JSON holds them: a tuple is a list there.
+    for key, value in json.loads(json.dumps(settings)).items():
+        if key != "network" and found.get(key) != value:  # a network is its bytes, whatever its file is called
+            raise MapError(
+                f"{output_folder}: its label maps were made with {key} {json.dumps(found.get(key))}, this run has "
+                f"{json.dumps(value)}; name another folder, or remove that one"
+            )
+
+
+def to_json(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2) + "\n").encode()  # names of files may be no UTF-8: JSON's escapes hold them
+
+
+def write(path: Path, data: bytes) -> None:
+    with replace_when_done(path) as temporary:
+        temporary.write_bytes(data)

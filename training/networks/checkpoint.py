@@ -1,0 +1,163 @@
+"""A trained network as one self-contained file: weights, contract and what is needed to build it again.
+
+The file is PyTorch's zip container with a dictionary of six keys:
+
+    format    "structvpr-checkpoint"
+    schema    1
+    config    {"backbone": str, "taps": [int], "tap_channels": [int], "descriptor_dim": int, "head": str,
+              "head_config": {name: number}}; without the last two the head is "gem"
+    contract  JSON text of `sdk.ModelContract`
+    weights   name -> tensor, the state dict of `DescriptorNet`
+    about     how it came to be: recipe, data, figures on validation; empty for public weights
+
+It is read with `weights_only=True`, so a file from elsewhere can hold numbers but no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdk import ContractError, EngineError, ModelContract
+from sdk.atomic_file import replace_when_done
+
+from .descriptor_net import DescriptorNet, weights_sha256
+
+__all__ = ["load_checkpoint", "load_weights", "save_checkpoint"]
+
+FORMAT = "structvpr-checkpoint"
+SCHEMA = 1
+
+
+def save_checkpoint(
+    path: str | Path, net: DescriptorNet, contract: ModelContract, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write a network and its contract; an existing file is replaced in one step.
+
+    Args:
+        path: the file to write, usually `.pt`.
+        net: the branch that will be exported.
+        contract: made by `make_contract` from these very weights.
+        about: how it came to be: recipe, data, figures; plain values, kept under that key.
+
+    Raises:
+        ContractError: the contract is of other weights.
+        EngineError: the file cannot be written.
+    """
+    check_weights("the network to save", net, contract)
+    record = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "config": config_of(net),
+        "contract": contract.to_json(),
+        "weights": {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()},
+        "about": dict(about or {}),
+    }
+    with replace_when_done(path) as temporary, temporary.open("wb") as file:
+        # A file object, not a path: the name inside the zip container would be the temporary one, and
+        # the same network would give other bytes each time.
+        torch.save(record, file)
+
+
+def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
+    """Read what `save_checkpoint` wrote, on the CPU and in evaluation mode.
+
+    Raises:
+        EngineError: no such file, damaged, or not a checkpoint.
+        ContractError: weights, configuration and contract do not belong together, or the file is of a
+            newer structvpr.
+    """
+    record = read_tensors(path, "make one with `structvpr train init` or `structvpr train student`")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise EngineError(
+            f"{path} is not a structvpr checkpoint, expected a file that says {FORMAT!r}; from a file of "
+            "plain weights make one with `structvpr train init`"
+        )
+    schema = record.get("schema")
+    if schema != SCHEMA:
+        raise ContractError(f"{path} has schema {schema!r}, this structvpr reads {SCHEMA}; update structvpr")
+    remedy = "save it again with training.networks.checkpoint.save_checkpoint"
+    contract_text, config, weights = (record.get(key) for key in ("contract", "config", "weights"))
+    if (
+        not isinstance(contract_text, str)
+        or not isinstance(config, dict)
+        or not isinstance(config.get("backbone"), str)
+        or not isinstance(config.setdefault("head", "gem"), str)
+        or not is_state_dict(weights)
+    ):
+        raise EngineError(f"{path} is incomplete, expected contract, config and weights; {remedy}")
+    contract = ModelContract.from_json(contract_text, str(path))
+    config.setdefault("head_config", {})
+    net = DescriptorNet(config["backbone"], head=config["head"])
+    if config != config_of(net):
+        raise ContractError(
+            f"{path}: its config is {config}, expected {config_of(net)}; it was written by another "
+            "version of structvpr, use that one"
+        )
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError:
+        raise ContractError(
+            f"{path}: its weights do not fit its backbone {config['backbone']} and head {config['head']}, expected "
+            f"the names and shapes of that network; {remedy}"
+        ) from None
+    check_weights(str(path), net, contract)
+    return net.eval(), contract
+
+
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a file of plain public weights (name -> tensor).
+
+    Raises:
+        EngineError: no such file, damaged, or something else than a state dict.
+    """
+    remedy = "download the published weights again (models/README.md names them)"
+    record = read_tensors(path, remedy)
+    if not is_state_dict(record):
+        raise EngineError(f"{path} holds no state dict, expected names with tensors; {remedy}")
+    weights: dict[str, Tensor] = dict(record)
+    return weights
+
+
+def config_of(net: DescriptorNet) -> dict[str, Any]:
+    return {
+        "backbone": net.backbone.name,
+        "taps": list(net.backbone.taps),
+        "tap_channels": list(net.backbone.tap_channels),
+        "descriptor_dim": net.descriptor_dim,
+        "head": net.head_name,
+        "head_config": {} if net.head is None else net.head.config,
+    }
+
+
+def check_weights(where: str, net: DescriptorNet, contract: ModelContract) -> None:
+    found = weights_sha256(net)
+    if found != contract.weights or net.descriptor_dim != contract.descriptor_dim:
+        raise ContractError(
+            f"{where}: its weights have sha256 {found[:12]}… and {net.descriptor_dim} dimensions, its "
+            f"contract says {contract.weights[:12]}… and {contract.descriptor_dim}; make the contract anew with "
+            "training.networks.descriptor_net.make_contract"
+        )
+
+
+def read_tensors(path: str | Path, remedy: str) -> Any:
+    """What `torch.load` finds, with each of its many exceptions turned into one sentence."""
+    try:
+        with Path(path).open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror}; give the path of a file, or {remedy}") from None
+    except Exception:  # the unpickler and the zip reader raise many kinds; all mean "not a whole file"
+        raise EngineError(f"{path} is damaged or not a PyTorch file of tensors; {remedy}") from None
+
+
+def is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )

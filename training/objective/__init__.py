@@ -1,0 +1,1 @@
+"""What training minimises: tuples, losses, and the weights of pairs."""

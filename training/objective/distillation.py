@@ -1,0 +1,95 @@
+"""Who teaches, and what of the student is taught: the stored teacher, and the FC through which it is heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sdk import ContractError
+
+from ..datasets.training_set import Indices
+from ..networks.descriptor_net import DescriptorNet, l2_normalize
+from .losses import distillation_loss
+from .mining import Tuples
+from .pair_table import PairTable
+
+__all__ = ["Branch", "Teacher"]
+
+RIDGE = 0.1  # of the mean variance of a descriptor's values
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What stage 2 knows of the segmentation branch.
+
+    Attributes:
+        descriptors: float32 (N, D_t), unit descriptors of all images of the training set.
+        pairs: says how much each pair is distilled.
+    """
+
+    descriptors: Floats
+    pairs: PairTable
+
+    def loss(self, projected: Tensor, rows: Tuples, asked: Indices, *, distil_positive: bool) -> Tensor:
+        """L_KD of a batch of tuples; negatives, which come last, are not taught.
+
+        Args:
+            projected: float32 (B (2 + J), D_t), FC of the queries, then of the positives, then of the negatives.
+            rows: the B tuples.
+            asked: int64 (B,), their queries' images.
+            distil_positive: whether positives are taught too.
+        """
+        count, device = len(asked), projected.device
+        return distillation_loss(
+            projected[:count].float(),
+            projected[count : 2 * count].float() if distil_positive else None,
+            torch.from_numpy(self.descriptors[asked]).to(device),
+            torch.from_numpy(self.descriptors[rows.positive]).to(device),
+            torch.from_numpy(self.pairs.phi_of(rows.query, rows.positive)).to(device),
+        )
+
+
+class Branch(nn.Module):
+    """A branch as it is trained: its net, and in stage 2 the FC that only the distillation loss sees.
+
+    The FC is not part of what is exported.
+
+    Args:
+        net: the branch.
+        teacher_dim: D_t, length of the teacher's descriptors; None for stage 1.
+    """
+
+    def __init__(self, net: DescriptorNet, teacher_dim: int | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.projection = None if teacher_dim is None else nn.Linear(net.descriptor_dim, teacher_dim)
+
+    def fit_projection(self, descriptors: Floats, taught: Floats) -> None:
+        """Start the FC as the ridge regression of the teacher's descriptors on the student's.
+
+        Args:
+            descriptors: float32 (n, D), the student's as it starts, unit rows.
+            taught: float32 (n, D_t), the teacher's of the same images, unit rows.
+        """
+        if self.projection is None:
+            raise ContractError("a branch without a projection found, expected one of stage 2; give teacher_dim")
+        x, y = descriptors.astype(np.float64), taught.astype(np.float64)
+        x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+        x = x - x_mean
+        gram = x.T @ x / len(x)  # (D, D)
+        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        weight = np.linalg.solve(gram, x.T @ (y - y_mean) / len(x)).T  # (D_t, D)
+        with torch.no_grad():
+            self.projection.weight.copy_(torch.from_numpy(weight))
+            self.projection.bias.copy_(torch.from_numpy(y_mean - weight @ x_mean))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """float32 (N, C, h, w) to unit descriptors (N, D) and their projections (N, D_t)."""
+        descriptors = l2_normalize(self.net(x).float())
+        return descriptors, None if self.projection is None else self.projection(descriptors)

@@ -1,0 +1,1 @@
+"""Studies: the paper's ablation and its report."""
