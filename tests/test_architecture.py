@@ -151,7 +151,7 @@ def test_import_is_light(module: str) -> None:
     assert loaded == ""
 
 
-ON_THE_DEVICE = ("precision", "gate", "to_engine", "onnx_rules", "commands")
+ON_THE_DEVICE = ("precision.conversion", "gate.decision", "engine.from_onnx", "graph.rules", "cli")
 
 
 @pytest.mark.parametrize("module", ON_THE_DEVICE)

@@ -190,7 +190,7 @@ class _Pair:
             raw = []
             for backend, times_ms in zip(self._backends, self.times_ms, strict=True):
                 started = time.perf_counter()
-                raw.append(backend.infer(batch))
+                raw.append(backend.infer(batch)["raw_descriptor"])
                 times_ms.append((time.perf_counter() - started) * 1e3)
             try:
                 ours.append(l2_normalize(raw[0]))

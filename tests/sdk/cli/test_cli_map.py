@@ -34,7 +34,7 @@ def test_build(model: Path, photos: Path, tmp_path: Path, run: Run) -> None:
         (f"{i}.png", (100.0 * i, 0.0, 0.0)) for i in range(NUM_PHOTOS)
     ]
     with sdk.Localizer(model, path) as localizer:
-        assert localizer.index.origin == "read"
+        assert localizer.store.index.origin == "read"
         answer = localizer.query(picture(3))
         assert answer.place is not None
         assert answer.place.image == "3.png"
