@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
     except Error as error:
         sentence = str(error)
     except OSError as error:  # not foreseen by any module: a name that is too long, a folder without permission
-        sentence = f"{error.filename or 'a file'}: the system refuses it ({error.strerror or error}), check the path and its permissions"
+        refused = f"{error.filename or 'a file'}: the system refuses it ({error.strerror or error})"
+        sentence = f"{refused}; check the path and its permissions"
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         called = words if words is not None else sys.argv[1:]
