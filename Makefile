@@ -11,7 +11,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # the CPU, 200 MB; without it, on x86-64, the one for CUDA, several GB. The demo needs neither.
 TORCH ?= torch==2.13.0
 
-SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl) CMakeLists.txt pyproject.toml
+KERNEL := $(wildcard csrc/*.cpp $(foreach suffix,cpp hpp inl,csrc/*/*.$(suffix)))
+SOURCES := $(KERNEL) CMakeLists.txt pyproject.toml
 
 .PHONY: demo test check-machine lint ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
 
@@ -26,7 +27,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp csrc/*.inl tests/kernel/*.cpp
+	$(BIN)/clang-format --dry-run --Werror $(KERNEL) tests/kernel/*.cpp
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev

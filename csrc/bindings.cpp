@@ -9,11 +9,11 @@
 #include <string>
 #include <utility>
 
-#include "cursor.hpp"
-#include "index_file.hpp"
-#include "kernels.hpp"
-#include "normalize.hpp"
-#include "place_index.hpp"
+#include "file/format.hpp"
+#include "index/cursor.hpp"
+#include "index/place_index.hpp"
+#include "kernels/kernels.hpp"
+#include "rows/normalize.hpp"
 
 namespace py = pybind11;
 

@@ -40,7 +40,7 @@ class PlaceIndex:
     released. float32 C-contiguous arrays are read where they lie; other strides are copied.
 
     Source: Malkov and Yashunin (TPAMI 2018) for the graph, linked by hnswlib 0.8.0; Gao and Long, RaBitQ (SIGMOD 2024)
-    for sketches; csrc/cascade.hpp says how they are put together.
+    for sketches; csrc/search/cascade.hpp says how they are put together.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ x86_64*) processor='x86_64|AMD64' ;;
 *) processor='aarch64|arm64' ;;
 esac
 
-# From `set_source_files_properties(csrc/FILE PROPERTIES COMPILE_OPTIONS "-a;-b")` below the line of this processor;
+# From `set_source_files_properties(csrc/FOLDER/FILE PROPERTIES COMPILE_OPTIONS "-a;-b")` below the line of this processor;
 # files for another one have none, and are empty when compiled.
 flags_of() {
     tr '\n' ' ' <"$here/../../CMakeLists.txt" | sed 's/elseif(/\
@@ -25,19 +25,24 @@ if(CMAKE_SYSTEM/g; s/endif()/\
         tr ';' ' '
 }
 
+object_of() { # SOURCE
+    path=${1#"$sources"/}
+    echo "$folder/$(echo "${path#"$here"/}" | tr / -).o"
+}
+
 compile() { # SOURCE FLAG...
     source=$1
     shift
     # shellcheck disable=SC2046
     "$cxx" -std=c++17 -O3 -ffp-contract=off -fno-trapping-math -Wall -Wextra -Wconversion -Wshadow -Werror \
-        -DNO_MANUAL_VECTORIZATION -I"$sources" -isystem "$sources/third_party" $(flags_of "$(basename "$source")") "$@" -pthread -c "$source" \
-        -o "$folder/$(basename "$source").o"
+        -DNO_MANUAL_VECTORIZATION -I"$sources" -isystem "$sources/third_party" $(flags_of "${source#"$sources"/}") "$@" \
+        -pthread -c "$source" -o "$(object_of "$source")"
 }
 
 objects=
 waiting=
-for source in $(ls "$sources"/*.cpp | grep -v /bindings.cpp) $(for name in $programs; do echo "$here/$name.cpp"; done); do
-    case $source in "$sources"/*) objects="$objects $folder/$(basename "$source").o" ;; esac
+for source in "$sources"/*/*.cpp $(for name in $programs; do echo "$here/$name.cpp"; done); do
+    case $source in "$sources"/*) objects="$objects $(object_of "$source")" ;; esac
     compile "$source" "$@" &
     if [ -n "$waiting" ]; then wait "$waiting"; fi # two at a time
     waiting=$!

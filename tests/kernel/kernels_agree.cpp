@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "half.hpp"
-#include "kernels.hpp"
+#include "kernels/half.hpp"
+#include "kernels/kernels.hpp"
 
 namespace {
 

@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "checksum.hpp"
-#include "cursor.hpp"
-#include "kernels.hpp"
-#include "normalize.hpp"
-#include "place_index.hpp"
+#include "index/cursor.hpp"
+#include "index/place_index.hpp"
+#include "kernels/kernels.hpp"
+#include "memory/checksum.hpp"
+#include "rows/normalize.hpp"
 
 namespace {
 

@@ -1,4 +1,4 @@
-"""The index file: the format as csrc/index_file.hpp documents it, and every way in which a file can be wrong."""
+"""The index file: the format as csrc/file/format.hpp documents it, and every way in which a file can be wrong."""
 
 import resource
 import struct

@@ -46,7 +46,7 @@ def as_stored(rows, precision="float16"):
 
 
 def scores(queries, rows, precision="float16"):
-    """float32 (queries, rows), added in the order that csrc/kernels.hpp gives: 32 lanes, then halves of them."""
+    """float32 (queries, rows), added in the order of csrc/kernels/kernels.hpp: 32 lanes, then halves of them."""
     padding = [(0, 0), (0, -rows.shape[1] % 32)]
     blocks = np.pad(as_stored(rows, precision), padding).reshape(len(rows), -1, 32)
     found = np.empty((len(queries), len(rows)), np.float32)

@@ -20,10 +20,10 @@
 #include <thread>
 #include <vector>
 
-#include "cost_model.hpp"
-#include "cursor.hpp"
-#include "normalize.hpp"
-#include "place_index.hpp"
+#include "index/cursor.hpp"
+#include "index/place_index.hpp"
+#include "rows/normalize.hpp"
+#include "search/cost_model.hpp"
 
 namespace {
 

@@ -1,0 +1,149 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "file/format.hpp"
+#include "graph/builder.hpp"
+#include "graph/graph.hpp"
+#include "index/row_of_id.hpp"
+#include "kernels/kernels.hpp"
+#include "rows/encoder.hpp"
+#include "rows/rows.hpp"
+#include "search/cascade.hpp"
+#include "search/cost_model.hpp"
+
+namespace vpr {
+
+/// What a search found. `k` columns, best first, ties by place id.
+struct SearchResult {
+    std::size_t k = 0;
+    std::vector<std::int64_t> ids;    ///< (queries, k)
+    std::vector<float> similarities;  ///< (queries, k), cosine, -1 to 1
+    Effort effort;
+};
+
+/// How to search.
+struct SearchOptions {
+    std::size_t k = 5;
+    Method method = Method::choose;
+    std::size_t ef = 64;  ///< rows that a walk keeps; more finds more
+};
+
+/// Told how many rows are done, of how many; false cancels.
+using Progress = std::function<bool(std::size_t done, std::size_t total)>;
+
+/// Unit descriptors by place id, searched by cosine; see Cascade for the ways of it.
+///
+/// Thread-safe. Searches run beside each other and beside a writer; writers take turns. A search that runs beside
+/// an add sees any prefix of its rows, each one whole.
+class PlaceIndex {
+   public:
+    /// @throws std::invalid_argument  dim is 0 or above 65536.
+    PlaceIndex(std::size_t dim, Precision precision, const Kernels& kernels);
+    ~PlaceIndex();
+    PlaceIndex(const PlaceIndex&) = delete;
+    PlaceIndex& operator=(const PlaceIndex&) = delete;
+
+    std::size_t dim() const noexcept { return layout_.dim; }
+    Precision precision() const noexcept { return layout_.precision; }
+    const Kernels& kernels() const noexcept { return kernels_; }
+    std::size_t size() const;      ///< places that a search can return
+    std::size_t removed() const;   ///< rows that were removed and still take room
+    std::int64_t last_id() const;  ///< largest id ever added, or -1
+    bool has_graph() const;
+
+    /// Append places.
+    ///
+    /// @param ids   (count), each >= 0 and not in the index.
+    /// @param rows  float32 (count, dim), unit length.
+    /// @throws std::invalid_argument  before anything is added: see require_unit_rows; an id is there already.
+    void add(const std::int64_t* ids, const float* rows, std::size_t count);
+
+    /// Forget places. Their rows stay until the index is built anew.
+    ///
+    /// @throws std::invalid_argument  before anything is removed: an id is not in the index.
+    void remove(const std::int64_t* ids, std::size_t count);
+
+    /// Build the HNSW graph over all rows; later adds extend it. Searches, adds and removals go on meanwhile.
+    ///
+    /// @param m                neighbours a row and level (twice that on the lowest), 2 to 128.
+    /// @param ef_construction  candidates looked at for each row, m to 4096.
+    /// @param progress         may use this index, but for another build.
+    /// @return false if `progress` cancelled, and then nothing has changed.
+    bool build_graph(std::size_t m, std::size_t ef_construction, const Progress& progress);
+
+    /// The min(k, size()) most similar places of each query.
+    ///
+    /// @param queries  float32 (count, dim), unit length.
+    /// @throws std::invalid_argument  see require_unit_rows; the method is the graph's and there is none.
+    /// @throws IndexFileError         a part of the file that was not needed before is damaged.
+    SearchResult search(const float* queries, std::size_t count, const SearchOptions& options) const;
+
+    /// What the choice of a method goes by.
+    void set_costs(const Costs& costs);
+
+    /// Write the index to a file: all of it or nothing, see file/format.hpp.
+    void save(const std::string& path, const Fingerprint& contract, const Fingerprint& state) const;
+
+    /// Open an index file, which must then stay as it is.
+    ///
+    /// @param state  receives what `save` was given.
+    /// @throws IndexFileError
+    static std::unique_ptr<PlaceIndex> load(const std::string& path, std::size_t dim, const Fingerprint& contract,
+                                            const Kernels& kernels, Fingerprint* state);
+
+    /// Check every byte of the file that the index was loaded from.
+    ///
+    /// @throws IndexFileError  it is damaged.
+    void verify() const;
+
+   private:
+    friend class Cursor;
+
+    explicit PlaceIndex(OpenedIndex opened, const Kernels& kernels);
+    Cascade cascade() const;
+    Method choose(const SearchOptions& options) const;
+    void append_answer(const Nearest& nearest, SearchResult& result) const;
+    void prepare_to_change();
+    void centre_for(const float* rows, std::size_t count);
+    bool is_wide(double distance) const noexcept;
+    void publish_with_graph(std::size_t count);
+    std::unique_lock<std::mutex> lock_to_write() const;
+    std::shared_lock<std::shared_mutex> lock_to_search() const;
+    std::unique_lock<std::shared_mutex> lock_to_change() const;
+
+    const Kernels& kernels_;
+    const Layout layout_;               // of rows_, and read without a lock
+    std::unique_ptr<MappedFile> file_;  // null for an index that was not loaded
+    Rows rows_;
+    std::unique_ptr<Encoder> encoder_;
+    Costs costs_;
+    std::int64_t last_id_ = -1;
+    std::unique_ptr<Graph> graph_;
+
+    // For whoever changes the index; made by the first change, so that opening a file stays quick.
+    std::unique_ptr<RowOfId> row_of_id_;
+    std::size_t codings_ = 0;                // times that all rows were encoded anew
+    std::size_t wide_rows_ = 0;              // added since the middle was taken, and far from it
+    std::unique_ptr<GraphBuilder> builder_;  // of graph_
+
+    // One at a time: builds; changes; and, for as short as putting rows or links in place takes, a change without any
+    // search. A turnstile is passed on the way to a lock, or whoever takes it again and again keeps others waiting.
+    std::mutex build_mutex_;
+    std::atomic<std::thread::id> building_{};
+    mutable std::mutex write_turnstile_;
+    mutable std::mutex write_mutex_;
+    mutable std::mutex turnstile_;
+    mutable std::shared_mutex state_mutex_;
+};
+
+}  // namespace vpr
