@@ -27,19 +27,19 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(KERNEL) tests/kernel/*.cpp
+	$(BIN)/clang-format --dry-run --Werror $(KERNEL) tests/csrc/*.cpp
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernel/run_sanitized.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON=$(CURDIR)/$(BIN)/python sh tests/csrc/run_sanitized.sh
 
 # Changes and searches of one index at the same time, under the thread sanitizer.
 ci-threads:
-	sh tests/kernel/run_threads.sh
+	sh tests/csrc/run_threads.sh
 
 # The kernel on aarch64 under emulation gives the same bits as here.
 ci-arm:
-	sh tests/kernel/run_arm.sh
+	sh tests/csrc/run_arm.sh
 
 # TensorRT-RTX, a real compiler of NVIDIA's that needs no GPU, must accept what we export, Polygraphy must find nothing
 # unsupported in it, and ONNX Runtime must agree with PyTorch about the committed model. Nothing may be skipped.

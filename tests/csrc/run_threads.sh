@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 folder=build/threads
-sh tests/kernel/build_kernel.sh "$folder" threads -O1 -g -fsanitize=thread
+sh tests/csrc/build_kernel.sh "$folder" threads -O1 -g -fsanitize=thread
 export TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1"
 # Without -R some kernels put memory where GCC's runtime does not expect any.
 setarch "$(uname -m)" -R "$folder/threads" "${1:-20}" "$folder/index"

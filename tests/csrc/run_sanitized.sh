@@ -21,7 +21,7 @@ cp -R "$root/sdk" "$build/site/"
 cmake --install "$build/cmake" --prefix "$build/site" >>"$build/build.log"
 
 # The loops alone first: only C++, so what they leak is found as well.
-CXX=$cxx sh "$root/tests/kernel/build_kernel.sh" "$build/loops" kernels_agree -O2 -g -fsanitize=address,undefined \
+CXX=$cxx sh "$root/tests/csrc/build_kernel.sh" "$build/loops" kernels_agree -O2 -g -fsanitize=address,undefined \
     -fno-sanitize-recover=all
 UBSAN_OPTIONS=print_stacktrace=1 "$build/loops/kernels_agree"
 
@@ -39,4 +39,4 @@ export PYTHONMALLOC=malloc # bytes and small arrays get guarded ends as well
 export PYTHONPATH="$packages"
 export STRUCTVPR_EXPECT_CORE="$build/site/sdk"
 # --capture=sys: a sanitizer writes its report to the file descriptor and ends the process.
-"$python" -S -m pytest -q -p no:cacheprovider --capture=sys -c "$root/pyproject.toml" --rootdir "$root" "$root/tests/kernel" "$@"
+"$python" -S -m pytest -q -p no:cacheprovider --capture=sys -c "$root/pyproject.toml" --rootdir "$root" "$root/tests/csrc" "$@"

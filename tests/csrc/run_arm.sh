@@ -11,8 +11,8 @@ for tool in aarch64-linux-gnu-g++ qemu-aarch64; do
 done
 folder=build/arm
 rm -rf "$folder"
-CXX=g++ sh tests/kernel/build_kernel.sh "$folder/here" "kernels_agree same_bits" -static
-CXX=aarch64-linux-gnu-g++ sh tests/kernel/build_kernel.sh "$folder/arm" "kernels_agree same_bits" -static
+CXX=g++ sh tests/csrc/build_kernel.sh "$folder/here" "kernels_agree same_bits" -static
+CXX=aarch64-linux-gnu-g++ sh tests/csrc/build_kernel.sh "$folder/arm" "kernels_agree same_bits" -static
 # A processor without the dot product, and one with everything that qemu knows.
 old="qemu-aarch64 -cpu cortex-a57 $folder/arm"
 new="qemu-aarch64 -cpu max $folder/arm"
