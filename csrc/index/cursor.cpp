@@ -24,7 +24,7 @@ constexpr double kLeastSpread = 0.01;
 SearchResult Cursor::search(const float* query, const SearchOptions& options) {
     require_unit_rows(query, 1, index_.dim(), "query");
     const std::lock_guard<std::mutex> one_frame(mutex_);
-    const auto reading = index_.lock_to_search();
+    const auto reading = index_.locks_.read();
     SearchResult result;
     const Method method = index_.choose(options);
     result.effort.method = method;

@@ -1,7 +1,7 @@
 #include "index/place_index.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <unordered_set>
@@ -12,32 +12,7 @@
 namespace vpr {
 namespace {
 
-// The middle of the descriptors is taken when there are so many, and again each time there are so many times more; and
-// kept unless it has moved by this share of their spread.
-constexpr std::size_t kFirstCentred = 64;
-constexpr std::size_t kFirstCentredCodes = 1024;  // of codes alone, once and for all
-constexpr std::size_t kGrowth = 4;
-constexpr double kMoved = 0.2;
-
-// Rows that lie this many spreads from the middle are clipped much. When they are this share, it is taken anew at once.
-constexpr double kWide = 2.5;
-constexpr double kWideShare = 0.02;
-
-constexpr std::size_t kBuildSlice = 16;  // rows that a build inserts before others may change the index
-
-/// Says which thread builds, as long as it does.
-class BuildingThread {
-   public:
-    explicit BuildingThread(std::atomic<std::thread::id>& thread) : thread_(thread) {
-        thread_ = std::this_thread::get_id();
-    }
-    ~BuildingThread() { thread_ = std::thread::id(); }
-    BuildingThread(const BuildingThread&) = delete;
-    BuildingThread& operator=(const BuildingThread&) = delete;
-
-   private:
-    std::atomic<std::thread::id>& thread_;
-};
+constexpr std::size_t kBuildSlice = 16;  // rows that a build inserts before other writers get a turn
 
 std::invalid_argument bad_id(std::int64_t id, const char* what) {
     std::ostringstream message;
@@ -73,52 +48,47 @@ PlaceIndex::PlaceIndex(OpenedIndex opened, const Kernels& kernels)
 PlaceIndex::~PlaceIndex() = default;
 
 std::size_t PlaceIndex::size() const {
-    const auto reading = lock_to_search();
+    const auto reading = locks_.read();
     return rows_.count - rows_.removed_count;
 }
 
 std::size_t PlaceIndex::removed() const {
-    const auto reading = lock_to_search();
+    const auto reading = locks_.read();
     return rows_.removed_count;
 }
 
 std::int64_t PlaceIndex::last_id() const {
-    const auto reading = lock_to_search();
+    const auto reading = locks_.read();
     return last_id_;
 }
 
 bool PlaceIndex::has_graph() const {
-    const auto reading = lock_to_search();
+    const auto reading = locks_.read();
     return graph_ != nullptr;
-}
-
-std::unique_lock<std::mutex> PlaceIndex::lock_to_write() const {
-    const std::lock_guard<std::mutex> next(write_turnstile_);
-    return std::unique_lock<std::mutex>(write_mutex_);
-}
-
-std::shared_lock<std::shared_mutex> PlaceIndex::lock_to_search() const {
-    const std::lock_guard<std::mutex> next(turnstile_);
-    return std::shared_lock<std::shared_mutex>(state_mutex_);
-}
-
-std::unique_lock<std::shared_mutex> PlaceIndex::lock_to_change() const {
-    const std::lock_guard<std::mutex> next(turnstile_);
-    return std::unique_lock<std::shared_mutex>(state_mutex_);
 }
 
 void PlaceIndex::prepare_to_change() {
     if (row_of_id_) return;
-    // Rows are copied and linked from here on; what is damaged must not get new checksums.
+    // Check the whole file first: a save writes new checksums, which must not cover damage.
     if (file_) file_->need_all();
     row_of_id_ = std::make_unique<RowOfId>(rows_);
 }
 
 void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t count) {
     require_unit_rows(rows, count, dim(), "descriptor");
-    const auto writing = lock_to_write();
+    const auto writing = locks_.write();
     prepare_to_change();
     if (count == 0) return;
+    check_new_ids(ids, count);
+    recentre_for(rows, count);
+    write_rows(ids, rows, count);
+    const std::int64_t largest = std::max(last_id_, *std::max_element(ids, ids + count));
+    publish(count);
+    const auto changing = locks_.change();
+    last_id_ = largest;
+}
+
+void PlaceIndex::check_new_ids(const std::int64_t* ids, std::size_t count) const {
     std::unordered_set<std::int64_t> batch;
     for (std::size_t i = 0; i < count; ++i) {
         if (ids[i] < 0) throw bad_id(ids[i], "is negative, expected 0 or more");
@@ -129,95 +99,15 @@ void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t cou
         throw std::invalid_argument("the index would hold more than " + std::to_string(Rows::kLargest) +
                                     " rows, expected fewer");
     }
-    centre_for(rows, count);
-    // All that can fail for want of memory comes before the first change that others see.
-    auto growth = rows_.growth_for(count);
-    row_of_id_->make_room(rows_, ids, count);
-    {
-        const auto changing = lock_to_change();
-        rows_.grow(std::move(growth));
-    }
-    double farthest = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        farthest = std::max(farthest, rows_.write(rows_.count + i, ids[i], rows + i * dim(), *encoder_));
-    }
-    row_of_id_->add(static_cast<std::uint32_t>(rows_.count), ids, count);
-    {
-        const auto changing = lock_to_change();
-        rows_.set_farthest(farthest);
-    }
-    const std::int64_t largest = std::max(last_id_, *std::max_element(ids, ids + count));
-    if (graph_) {
-        publish_with_graph(count);
-    } else {
-        const auto changing = lock_to_change();
-        rows_.publish(count);
-    }
-    const auto changing = lock_to_change();
-    last_id_ = largest;
 }
 
-/// Take the middle of the descriptors anew if the index has grown much since, or many do not fit its spread, and it has
-/// moved.
-void PlaceIndex::centre_for(const float* rows, std::size_t count) {
-    const std::size_t total = rows_.count + count;
-    const bool codes_alone = precision() == Precision::int8;  // nothing is left of a row to encode anew
-    if (codes_alone && (rows_.count > 0 || count < kFirstCentredCodes)) return;
-    std::size_t due = kFirstCentred;
-    while (due <= rows_.count) due *= kGrowth;
-    for (std::size_t i = 0; i < count; ++i) wide_rows_ += is_wide(encoder_->distance(rows + i * dim())) ? 1 : 0;
-    if (total < due &&
-        (wide_rows_ < kFirstCentred || static_cast<double>(wide_rows_) < kWideShare * static_cast<double>(total)))
-        return;
-
-    wide_rows_ = 0;
-    std::vector<float> descriptor(dim());
-    const auto for_each = [&](const auto& visit) {
-        for (std::size_t row = 0; row < rows_.count; ++row) {
-            encoder_->decode_row(rows_.values.at(row), descriptor.data());
-            visit(descriptor.data());
-        }
-        for (std::size_t i = 0; i < count; ++i) visit(rows + i * dim());
-    };
-    std::vector<double> sum(dim(), 0.0);
-    for_each([&](const float* values) {
-        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
-    });
-    Centre centre = Centre::origin(dim());
-    for (std::size_t i = 0; i < sum.size(); ++i) {
-        centre.middle[i] = static_cast<float>(sum[i] / static_cast<double>(total));
-    }
-    std::vector<double> distances;
-    distances.reserve(total);
-    double squared = 0;
-    for_each([&](const float* values) {
-        double off = 0;
-        for (std::size_t i = 0; i < sum.size(); ++i) {
-            off += (static_cast<double>(values[i]) - centre.middle[i]) * (values[i] - centre.middle[i]);
-        }
-        squared += off;
-        distances.push_back(std::sqrt(off));
-    });
-    // A file may hold anything; no unit vector is farther from the middle of others than 2, but for rounding.
-    const auto possible = [](double distance) { return distance <= 2.02; };
-    if (!std::all_of(distances.begin(), distances.end(), possible)) return;
-    // The usual distance; and more where a part of the rows, a drive after hours at the dock say, is much farther.
-    const auto far = distances.end() - 1 - static_cast<std::ptrdiff_t>(total / 100);
-    std::nth_element(distances.begin(), far, distances.end());
-    const double spread = std::max(std::sqrt(squared / static_cast<double>(total)), *far / 2);
-    centre.spread = std::clamp(static_cast<float>(spread), Centre::kLeastSpread, 1.0F);
-
-    double moved = 0;
-    for (std::size_t i = 0; i < sum.size(); ++i) {
-        moved += std::pow(static_cast<double>(centre.middle[i]) - encoder_->centre().middle[i], 2);
-    }
-    const double ratio = centre.spread / encoder_->centre().spread;
-    if (std::sqrt(moved) < kMoved * centre.spread && ratio > 1 - kMoved && ratio < 1 + kMoved) return;
-
-    auto encoder = std::make_unique<Encoder>(layout_, kernels_, std::move(centre));
+void PlaceIndex::recentre_for(const float* rows, std::size_t count) {
+    std::optional<Centre> centre = centre_tracker_.update_for(rows_, *encoder_, rows, count);
+    if (!centre) return;
+    auto encoder = std::make_unique<Encoder>(layout_, kernels_, std::move(*centre));
     Rows encoded = rows_.count > 0 ? rows_.encoded_by(*encoder) : Rows(layout_);
     {
-        const auto changing = lock_to_change();
+        const auto changing = locks_.change();
         rows_ = std::move(encoded);
         encoder_ = std::move(encoder);
     }
@@ -225,22 +115,48 @@ void PlaceIndex::centre_for(const float* rows, std::size_t count) {
     if (builder_) builder_->recode();
 }
 
-bool PlaceIndex::is_wide(double distance) const noexcept { return distance > kWide * encoder_->centre().spread; }
+/// Write rows behind the published ones. Searches do not see them yet.
+void PlaceIndex::write_rows(const std::int64_t* ids, const float* rows, std::size_t count) {
+    // Allocate before the first change that others see: only allocations can fail.
+    auto growth = rows_.growth_for(count);
+    row_of_id_->make_room(rows_, ids, count);
+    {
+        const auto changing = locks_.change();
+        rows_.grow(std::move(growth));
+    }
+    double farthest = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        farthest = std::max(farthest, rows_.write(rows_.count + i, ids[i], rows + i * dim(), *encoder_));
+    }
+    row_of_id_->add(static_cast<std::uint32_t>(rows_.count), ids, count);
+    const auto changing = locks_.change();
+    rows_.set_farthest(farthest);
+}
+
+/// Let searches see the next `count` rows.
+void PlaceIndex::publish(std::size_t count) {
+    if (graph_) {
+        publish_with_graph(count);
+        return;
+    }
+    const auto changing = locks_.change();
+    rows_.publish(count);
+}
 
 void PlaceIndex::publish_with_graph(std::size_t count) {
     for (; count > 0; --count) {
         try {
-            // Searches go on while a row is inserted, and wait only while its links are put in place.
+            // Searches go on while a row is inserted. They wait only while its links are put in place.
             if (!builder_) builder_ = std::make_unique<GraphBuilder>(rows_, kernels_, *graph_);
             builder_->insert_next();
             auto growth = graph_->links.growth_for(rows_.count, rows_.count + 1);
-            const auto changing = lock_to_change();
+            const auto changing = locks_.change();
             graph_->links.grow(std::move(growth));
             builder_->publish_last(*graph_);
             rows_.publish(1);
         } catch (const std::exception&) {
-            // Out of memory in the middle of an insertion: searches do without a graph, and miss nothing.
-            const auto changing = lock_to_change();
+            // Out of memory during an insertion. Drop the graph; searches work without it.
+            const auto changing = locks_.change();
             graph_.reset();
             builder_.reset();
             rows_.publish(count);
@@ -250,14 +166,14 @@ void PlaceIndex::publish_with_graph(std::size_t count) {
 }
 
 void PlaceIndex::remove(const std::int64_t* ids, std::size_t count) {
-    const auto writing = lock_to_write();
+    const auto writing = locks_.write();
     prepare_to_change();
     std::unordered_set<std::int64_t> batch;
     for (std::size_t i = 0; i < count; ++i) {
         if (!row_of_id_->find(rows_, ids[i])) throw bad_id(ids[i], "is not in the index");
         if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to remove, expected once");
     }
-    const auto changing = lock_to_change();
+    const auto changing = locks_.change();
     for (std::size_t i = 0; i < count; ++i) {
         *rows_.removed.at(*row_of_id_->find(rows_, ids[i])) = 1;
         row_of_id_->remove(ids[i]);
@@ -271,19 +187,15 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
         throw std::invalid_argument("ef_construction is " + std::to_string(ef_construction) + ", expected " +
                                     std::to_string(m) + " to 4096");
     }
-    if (building_ == std::this_thread::get_id()) {
-        throw std::logic_error("build_graph was called by its own progress callback, expected one build at a time");
-    }
-    const std::lock_guard<std::mutex> building(build_mutex_);
-    const BuildingThread here(building_);
+    const auto building = locks_.build();
     std::unique_ptr<GraphBuilder> builder;
     std::size_t coding = 0;
-    for (bool told = false;;) {
+    for (bool reported = false;;) {
         std::size_t done = 0;
         std::size_t total = 0;
         {
-            // In slices, between which the index can change: rows that are added meanwhile are inserted in their turn.
-            const auto writing = lock_to_write();
+            // The index can change between slices. Rows that are added meanwhile are inserted in their turn.
+            const auto writing = locks_.write();
             if (!builder) {
                 if (file_) file_->need_all();
                 builder = std::make_unique<GraphBuilder>(rows_, kernels_, m, ef_construction);
@@ -292,19 +204,19 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
             }
             coding = codings_;
             total = rows_.count;
-            if (told && builder->size() == total) {
+            if (reported && builder->size() == total) {
                 auto graph = builder->to_graph();
-                const auto changing = lock_to_change();
+                const auto changing = locks_.change();
                 graph_.swap(graph);
-                builder_.reset();  // made anew by the first add: most maps are built once and then searched
+                builder_.reset();  // the first add makes a new one: most maps are built once and then only searched
                 return true;
             }
             const std::size_t end = std::min(builder->size() + kBuildSlice, total);
             while (builder->size() < end) builder->insert_next();
             done = builder->size();
         }
-        // Also of the last row, before the graph is put in place: whoever cancels then has not changed anything.
-        told = true;
+        // The last row is reported before the graph is put in place, so a cancelled build changes nothing.
+        reported = true;
         if (progress && !progress(done, total)) return false;
     }
 }
@@ -324,7 +236,7 @@ Method PlaceIndex::choose(const SearchOptions& options) const {
 
 SearchResult PlaceIndex::search(const float* queries, std::size_t count, const SearchOptions& options) const {
     require_unit_rows(queries, count, dim(), "query");
-    const auto reading = lock_to_search();
+    const auto reading = locks_.read();
     SearchResult result;
     result.effort.method = choose(options);
     result.k = std::min(options.k, rows_.count - rows_.removed_count);
@@ -353,13 +265,13 @@ void PlaceIndex::append_answer(const Nearest& nearest, SearchResult& result) con
 }
 
 void PlaceIndex::set_costs(const Costs& costs) {
-    const auto changing = lock_to_change();
+    const auto changing = locks_.change();
     costs_ = costs;
 }
 
 void PlaceIndex::save(const std::string& path, const Fingerprint& contract, const Fingerprint& state) const {
-    const auto writing = lock_to_write();
-    if (file_) file_->need_all();  // else what is damaged would get a checksum that says it is not
+    const auto writing = locks_.write();
+    if (file_) file_->need_all();  // damage must not get a new, valid checksum
     write_index_file(path, rows_, encoder_->centre(), graph_.get(), contract, state);
 }
 
@@ -371,8 +283,8 @@ std::unique_ptr<PlaceIndex> PlaceIndex::load(const std::string& path, std::size_
 }
 
 void PlaceIndex::verify() const {
-    // Not beside a change, which may write to a block that is being checked.
-    const auto writing = lock_to_write();
+    // Keep writers away: they may write to a block that is being checked.
+    const auto writing = locks_.write();
     if (file_) file_->need_all();
 }
 

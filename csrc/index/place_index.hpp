@@ -1,21 +1,19 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <shared_mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "file/format.hpp"
 #include "graph/builder.hpp"
 #include "graph/graph.hpp"
+#include "index/locks.hpp"
 #include "index/row_of_id.hpp"
 #include "kernels/kernels.hpp"
+#include "rows/centre_tracker.hpp"
 #include "rows/encoder.hpp"
 #include "rows/rows.hpp"
 #include "search/cascade.hpp"
@@ -114,15 +112,14 @@ class PlaceIndex {
     Method choose(const SearchOptions& options) const;
     void append_answer(const Nearest& nearest, SearchResult& result) const;
     void prepare_to_change();
-    void centre_for(const float* rows, std::size_t count);
-    bool is_wide(double distance) const noexcept;
+    void check_new_ids(const std::int64_t* ids, std::size_t count) const;
+    void recentre_for(const float* rows, std::size_t count);
+    void write_rows(const std::int64_t* ids, const float* rows, std::size_t count);
+    void publish(std::size_t count);
     void publish_with_graph(std::size_t count);
-    std::unique_lock<std::mutex> lock_to_write() const;
-    std::shared_lock<std::shared_mutex> lock_to_search() const;
-    std::unique_lock<std::shared_mutex> lock_to_change() const;
 
     const Kernels& kernels_;
-    const Layout layout_;               // of rows_, and read without a lock
+    const Layout layout_;               // of rows_; needs no lock
     std::unique_ptr<MappedFile> file_;  // null for an index that was not loaded
     Rows rows_;
     std::unique_ptr<Encoder> encoder_;
@@ -130,20 +127,13 @@ class PlaceIndex {
     std::int64_t last_id_ = -1;
     std::unique_ptr<Graph> graph_;
 
-    // For whoever changes the index; made by the first change, so that opening a file stays quick.
+    // For writers. The first change makes row_of_id_, so that opening a file stays quick.
     std::unique_ptr<RowOfId> row_of_id_;
-    std::size_t codings_ = 0;                // times that all rows were encoded anew
-    std::size_t wide_rows_ = 0;              // added since the middle was taken, and far from it
+    CentreTracker centre_tracker_;
+    std::size_t codings_ = 0;                // times that all rows were encoded again
     std::unique_ptr<GraphBuilder> builder_;  // of graph_
 
-    // One at a time: builds; changes; and, for as short as putting rows or links in place takes, a change without any
-    // search. A turnstile is passed on the way to a lock, or whoever takes it again and again keeps others waiting.
-    std::mutex build_mutex_;
-    std::atomic<std::thread::id> building_{};
-    mutable std::mutex write_turnstile_;
-    mutable std::mutex write_mutex_;
-    mutable std::mutex turnstile_;
-    mutable std::shared_mutex state_mutex_;
+    IndexLocks locks_;
 };
 
 }  // namespace vpr
