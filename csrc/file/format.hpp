@@ -12,7 +12,7 @@
 
 namespace vpr {
 
-/// The index file, version 2. Little-endian; every section starts on a multiple of 4096 bytes, zeros between:
+/// The index file, version 2. Little-endian. Every section starts on a multiple of 4096 bytes, with zeros between:
 ///
 ///     header    0 char[8] "VPRINDEX"  8 u32 version  12 u32 dim  16 u32 metric (0: cosine)  20 u32 precision
 ///               24 u64 rows  32 u64 bytes of the file  40 u8[32] contract  72 u8[32] state  104 u32 m (0: no graph)
@@ -25,13 +25,13 @@ namespace vpr {
 ///               8 u8[rows] removed  9, 10 u8[rows] bounds  11, 12 u8[rows][] upper and lower planes
 ///               13 u8[rows][] values  14 u8[][] blocks of sketches
 ///
-/// Their records are those of Graph, Rows and Encoder. The header, sections 1 to 8, and every number in them are
-/// checked when a file is opened, each block of the others before its first use. Nothing is believed before.
+/// The records are those of Graph, Rows and Encoder. Opening a file checks the header, sections 1 to 8 and every number
+/// in them. Every other block is checked before its first use. Nothing is used unchecked.
 constexpr std::uint32_t kIndexFileVersion = 2;
 
 using Fingerprint = std::array<std::uint8_t, 32>;
 
-/// All that an index file holds. Rows and links stay in the file's memory.
+/// The contents of an index file. Rows and links stay in the mapped memory.
 struct OpenedIndex {
     std::unique_ptr<MappedFile> file;
     Rows rows;
@@ -40,10 +40,10 @@ struct OpenedIndex {
     Fingerprint state{};           ///< identity of the set of places that the index was derived from
 };
 
-/// Write an index to a temporary file beside `path`, flush it to the medium, and move it into place.
+/// Write an index to a temporary file beside `path`, flush it to disk, and rename it to `path`.
 ///
 /// @param graph  null for none.
-/// @throws IndexFileError  the file cannot be written; what stood at `path` is untouched.
+/// @throws IndexFileError  the file cannot be written; `path` then holds what it held before, or all of the new file.
 void write_index_file(const std::string& path, const Rows& rows, const Centre& centre, const Graph* graph,
                       const Fingerprint& contract, const Fingerprint& state);
 
@@ -51,7 +51,7 @@ void write_index_file(const std::string& path, const Rows& rows, const Centre& c
 ///
 /// @param dim       expected length of a descriptor.
 /// @param contract  expected identity of the model.
-/// @throws IndexFileError  missing, short or long, of another version, damaged, of another dim or model.
+/// @throws IndexFileError  missing, too short or too long, damaged, or of another version, dim or model.
 OpenedIndex open_index_file(const std::string& path, std::size_t dim, const Fingerprint& contract);
 
 }  // namespace vpr

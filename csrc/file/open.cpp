@@ -36,7 +36,7 @@ void check_header(const std::string& path, const IndexHeader& header, std::uint6
         fail(path, "has metric " + std::to_string(header.metric) + " and precision " +
                        std::to_string(header.precision) + ", expected 0 and 0 to 2");
     }
-    // Bounds before products: no crafted count may overflow, or make us allocate what the file cannot hold.
+    // Check ranges before products: no crafted count may overflow, or make us allocate more than the file can hold.
     if (header.m == 1 || header.m > 128 || (header.m == 0) != (header.ef_construction == 0) ||
         (header.m > 0 && (header.ef_construction < header.m || header.ef_construction > 4096))) {
         fail(path, "has a graph with m " + std::to_string(header.m) + " and ef_construction " +
@@ -52,9 +52,9 @@ void check_header(const std::string& path, const IndexHeader& header, std::uint6
     }
 }
 
-/// Whether all links are below a limit, which is less than 2^31, or none at all.
+/// Whether every link is kNone or below a limit, which is less than 2^31.
 bool links_exist(const std::uint32_t* links, std::size_t count, std::uint32_t limit) {
-    // kNone + 1 is 0. Above the limit, either that or what is left up to the limit has its highest bit set.
+    // kNone + 1 is 0. If a link is not below the limit, then link + 1 or limit - (link + 1) has its highest bit set.
     std::uint32_t signs = 0;
     for (std::size_t i = 0; i < count; ++i) signs |= (links[i] + 1) | (limit - (links[i] + 1));
     return signs < 0x80000000;
@@ -93,7 +93,7 @@ void check_graph(const std::string& path, const IndexHeader& header, const Graph
     if (!entry_ok) fail(path, "has a graph without a valid entry");
 }
 
-/// A twin is a row that is not linked, and is found through one that is.
+/// A twin is a row without links. It is found through a linked row.
 void check_twin(const std::string& path, const Graph& graph, const std::unordered_set<std::uint32_t>& twins,
                 const TwinRecord& record) {
     if (record[0] >= graph.rows || record[1] >= graph.rows) fail(path, "has a twin that is not a row");
@@ -102,7 +102,7 @@ void check_twin(const std::string& path, const Graph& graph, const std::unordere
     }
 }
 
-/// Neither a link nor another twin may lead to a twin.
+/// No link, upper node or other twin may lead to a twin.
 void check_no_way_to(const std::string& path, const Graph& graph, const std::unordered_set<std::uint32_t>& twins) {
     std::vector<std::uint8_t> is_twin(graph.rows, 0);
     for (const std::uint32_t row : twins) is_twin[row] = 1;
@@ -145,7 +145,7 @@ std::unique_ptr<Graph> open_graph(const std::string& path, const IndexHeader& he
     return graph;
 }
 
-/// What every code is taken from: finite, and of sizes that unit vectors can have.
+/// The centre must be finite and possible for unit vectors.
 void check_centre(const std::string& path, const Centre& centre, float farthest) {
     double squared = 0;
     for (const float value : centre.middle) squared += static_cast<double>(value) * value;
@@ -154,7 +154,7 @@ void check_centre(const std::string& path, const Centre& centre, float farthest)
     if (!possible) fail(path, "has a middle of its descriptors that unit vectors cannot have");
 }
 
-/// Ids name places: none is negative, none is there twice.
+/// No id may be negative, and no id may occur twice.
 void check_ids(const std::string& path, const Rows& rows) {
     std::int64_t last = -1;
     bool rising = true;
@@ -217,7 +217,7 @@ OpenedIndex open_index_file(const std::string& path, std::size_t dim, const Fing
     const std::uint64_t opened = places.start[IndexPlaces::kSectionsOpened] - places.first_block;
 #if defined(MADV_POPULATE_READ)
     ::madvise(file->data(), places.start[IndexPlaces::kSectionsOpened],
-              MADV_POPULATE_READ);  // a wish: one fault for all pages
+              MADV_POPULATE_READ);  // a hint: one page fault for all pages
 #endif
     if (opened > 0) file->need(file->data() + places.first_block, opened);
 

@@ -16,7 +16,7 @@
 
 namespace vpr {
 
-// What file/format.hpp describes, for whoever reads the file and whoever writes it.
+// The layout that file/format.hpp describes, for the reader and the writer.
 
 constexpr char kIndexMagic[8] = {'V', 'P', 'R', 'I', 'N', 'D', 'E', 'X'};
 constexpr std::size_t kIndexPage = 4096;
@@ -49,12 +49,12 @@ constexpr std::size_t kIndexHeaderCrcOffset = sizeof(IndexHeader) - sizeof(std::
 using UpperRecord = std::array<std::uint32_t, 3>;  // row, levels, first list
 using TwinRecord = std::array<std::uint32_t, 2>;
 
-/// Where the sections of a file lie. All follows from the counts in its header.
+/// Where the sections of a file start. Everything follows from the counts in its header.
 struct IndexPlaces {
     static constexpr std::size_t kGraphSections = 4;
     static constexpr std::size_t kFirstColumn = 1 + kGraphSections;
-    static constexpr std::size_t kSections = kFirstColumn + Rows::kColumns;  // those that blocks cover, from 2 on
-    static constexpr std::size_t kSectionsOpened = kFirstColumn + 2;         // of these, the ones checked at once
+    static constexpr std::size_t kSections = kFirstColumn + Rows::kColumns;  // sections 2 and up, which blocks cover
+    static constexpr std::size_t kSectionsOpened = kFirstColumn + 2;         // how many of these are checked on opening
 
     explicit IndexPlaces(const IndexHeader& header) : layout{header.dim, static_cast<Precision>(header.precision)} {
         const std::uint64_t rows = header.rows;

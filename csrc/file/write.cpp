@@ -21,7 +21,7 @@ namespace {
     throw IndexFileError(path + ": " + what + ": " + std::strerror(errno));
 }
 
-/// A file that is written from its first block on, and closed whatever happens.
+/// A file that is written block by block. The destructor closes it.
 class Writer {
    public:
     explicit Writer(std::string path)
@@ -51,7 +51,7 @@ class Writer {
         }
     }
 
-    /// Write what blocks cover.
+    /// Write bytes that blocks cover.
     void append(const void* bytes, std::size_t size) {
         const auto* next = static_cast<const std::uint8_t*>(bytes);
         while (size > 0) {
@@ -69,7 +69,7 @@ class Writer {
         if (filled_ % kIndexPage != 0) append(kZeros, kIndexPage - filled_ % kIndexPage);
     }
 
-    /// The checksums of all blocks; nothing may be appended afterwards.
+    /// End the last block and return the checksums of all. Nothing may be appended afterwards.
     const std::vector<std::uint32_t>& end() {
         if (filled_ > 0) end_block();
         return checksums_;
@@ -127,7 +127,7 @@ void append_sections(Writer& file, const Rows& rows, const Centre& centre, const
     for (const auto& [column, records] : rows.columns()) append_column(file, *column, records);
 }
 
-/// For a temporary file: the process, so that another one can tell whose it was, and what no other save has.
+/// A suffix for a temporary file: the process id, which tells other processes whose file it is, and a random number.
 std::string unused_suffix() {
     std::random_device random;
     return std::to_string(::getpid()) + '-' + std::to_string(random());
@@ -183,7 +183,7 @@ void write_index_file(const std::string& path, const Rows& rows, const Centre& c
         file.seek(places.first_block);
         append_sections(file, rows, centre, graph, twins);
         std::vector<std::uint32_t> checksums = file.end();
-        // Zeros up to the page's end.
+        // Pad with zeros to the end of the page.
         checksums.resize((places.first_block - sizeof(IndexHeader)) / sizeof(std::uint32_t));
         header.checksums_crc = crc32c(checksums.data(), checksums.size() * sizeof(std::uint32_t));
         header.header_crc = crc32c(&header, kIndexHeaderCrcOffset);
@@ -196,7 +196,7 @@ void write_index_file(const std::string& path, const Rows& rows, const Centre& c
         ::unlink(temporary.c_str());
         throw;
     }
-    // Without this a power cut can bring back the old name. The new file is in place all the same.
+    // Without this a power cut may undo the rename. If it fails, the new file is in place nevertheless.
     sync_folder_of(path);
 }
 

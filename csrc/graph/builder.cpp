@@ -17,9 +17,11 @@
 namespace vpr {
 namespace {
 
-/// hnswlib's view of our rows, of which it keeps the numbers. The distance of two is half the square of that of their
-/// codes, which leave out the middle and so do not have one length: by their product alone, rows far from the middle
-/// would be near to all. An integer, so that a graph is the same on every machine.
+/// hnswlib's view of our rows. It stores only their numbers.
+///
+/// The distance of two rows is half the squared distance of their codes. The product of codes alone would not do: codes
+/// lack the middle and so differ in length, and rows far from the middle would seem near to all others. Distances are
+/// integers, so a graph is the same on every machine.
 class CodeSpace final : public hnswlib::SpaceInterface<std::int32_t> {
    public:
     CodeSpace(const Rows& rows, const Kernels& kernels) : parameters_{&rows, &kernels, nullptr} {}
@@ -48,11 +50,11 @@ class CodeSpace final : public hnswlib::SpaceInterface<std::int32_t> {
     Parameters parameters_;
 };
 
-/// The highest level of a row, drawn by its number: level l with probability m^-l, and the same whoever builds.
+/// The highest level of a row, computed from its number: level l with probability m^-l, the same for every builder.
 std::size_t level_of(std::size_t row, std::size_t m) {
     std::size_t level = 0;
     for (std::uint64_t state = row + 1;; ++level) {
-        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9;  // SplitMix64's scrambling, see rows/encoder.cpp
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9;  // SplitMix64, see rows/encoder.cpp
         state = (state ^ state >> 27) * 0x94D049BB133111EB;
         state ^= state >> 31;
         if (state % m != 0 || level == Graph::kMostLevels) return level;
@@ -92,7 +94,7 @@ struct GraphBuilder::Hnswlib {
         return {list + 1, index.getListCount(list)};
     }
 
-    /// Make the element of a row, without links.
+    /// Add the element of a row, without links.
     void add_element(std::size_t row, std::size_t levels) {
         if (row >= index.max_elements_) index.resizeIndex(row + row / 4 + 1024);
         const auto node = static_cast<hnswlib::tableint>(row);
@@ -115,7 +117,7 @@ struct GraphBuilder::Hnswlib {
         std::memcpy(list + 1, links, count * sizeof(*links));
     }
 
-    /// The links of a row on a level from 1 on, as numbers of upper nodes.
+    /// Copy the links of a row on level 1 or above, as numbers of upper nodes.
     void copy_upper_links(std::uint32_t row, std::size_t level, Graph& graph) const {
         const Neighbours from = neighbours(row, level);
         std::uint32_t* const to = graph.upper_links_of(upper_of_row.at(row), level);
@@ -123,17 +125,17 @@ struct GraphBuilder::Hnswlib {
         for (std::size_t i = 0; i < from.count; ++i) to[i] = upper_of_row.at(from.first[i]);
     }
 
-    /// Where a descent through a graph that is not empty starts.
+    /// The node where a descent starts. The graph must not be empty.
     std::uint32_t entry() const {
         return upper_of_row.empty() ? index.enterpoint_node_ : upper_of_row.at(index.enterpoint_node_);
     }
 
     const Rows& rows_of;
     const Kernels& kernels_of;
-    std::vector<std::int32_t> norms;  // of the rows that were inserted, and of the one that is being inserted
+    std::vector<std::int32_t> norms;  // of inserted rows, and of the row being inserted
     CodeSpace space;
     Index index;
-    std::unordered_map<std::uint32_t, std::uint32_t> upper_of_row;  // number among upper nodes, in order of rows
+    std::unordered_map<std::uint32_t, std::uint32_t> upper_of_row;  // number among upper nodes, which are in row order
     std::uint32_t twin_of_last = Graph::kNone;
     std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;
 };

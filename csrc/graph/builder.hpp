@@ -12,9 +12,9 @@ namespace vpr {
 
 /// Inserts rows into an HNSW graph, one by one. The only user of hnswlib.
 ///
-/// A row's neighbours-to-be are found by our own walk, with the upper planes; hnswlib chooses among them and links
-/// them, with whole codes, in lists of its own. Searches read a Graph, a flat copy of these lists, so they need not
-/// wait while a row is inserted: only `publish`, which copies the few lists that changed, must keep them away.
+/// Our own walk over upper planes finds candidates for a row's neighbours. hnswlib chooses among them by whole codes,
+/// and links them in its own lists. Searches read a Graph, a flat copy of these lists, so they need not wait while a
+/// row is inserted. They wait only for `publish_last`, which copies the few lists that changed.
 class GraphBuilder {
    public:
     /// @param rows  must outlive this; see `recode`.
@@ -23,20 +23,20 @@ class GraphBuilder {
     GraphBuilder(const Rows& rows, const Kernels& kernels, const Graph& graph);
     ~GraphBuilder();
 
-    /// Rows that were inserted.
+    /// The number of inserted rows.
     std::size_t size() const noexcept;
 
-    /// Told that the rows were encoded anew. Their links stay.
+    /// Call after the rows were encoded again. Their links stay.
     void recode();
 
-    /// Insert the row after the last one. What it throws leaves a builder that can only be destroyed.
+    /// Insert the row after the last one. If it throws, the builder can only be destroyed.
     void insert_next();
 
-    /// A graph of all that was inserted.
+    /// A graph of all inserted rows.
     std::unique_ptr<Graph> to_graph() const;
 
-    /// Bring a graph that has every row but the last up to date. The graph's memory must have been grown before, see
-    /// `Graph::links`. Searches must wait meanwhile.
+    /// Add the last inserted row to a graph that has all others. The graph's memory must have been grown before, see
+    /// `Graph::links`. No search may run meanwhile.
     void publish_last(Graph& graph) const;
 
    private:

@@ -10,12 +10,12 @@
 
 namespace vpr {
 
-/// An HNSW graph as it is searched: flat, neighbours named by number, lists that start on a cache line.
+/// An HNSW graph as it is searched: flat arrays, neighbours as numbers, lists that start on a cache line.
 ///
-/// Level 0 joins rows. The levels above join the few rows that reach them, which have numbers of their own there, so
-/// that a descent touches little memory. Rows with one and the same code are one node: the first of them is linked,
-/// the others are its twins. Linked like any row, thousands of identical frames (a covered lens, a parked robot) lead
-/// only to each other and hide the places behind them.
+/// Level 0 links rows. The levels above link only the few rows that reach them. These have numbers of their own, so
+/// that a descent touches little memory. Rows with the same code are one node: the first is linked, the others are its
+/// twins. If all were linked, thousands of identical frames (a covered lens, a parked robot) would lead only to each
+/// other and hide the places behind them.
 ///
 /// Source: Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using Hierarchical Navigable
 /// Small World graphs (TPAMI 2018).
@@ -26,8 +26,8 @@ struct Graph {
     /// A row that is on level 1 or above.
     struct UpperNode {
         std::uint32_t row;
-        std::uint32_t levels;      ///< how many, 1 or more
-        std::uint32_t first_list;  ///< its list of level 1, in units of m links; those of the levels above follow
+        std::uint32_t levels;      ///< number of its levels above 0, 1 or more
+        std::uint32_t first_list;  ///< its list of level 1, in units of m links; those of higher levels follow
     };
 
     Graph(std::size_t m_, std::size_t ef_construction_)
@@ -36,13 +36,13 @@ struct Graph {
     static std::size_t link_words(std::size_t m) { return round_up(2 * m, 16); }
     std::size_t link_words() const noexcept { return links.record_bytes() / sizeof(std::uint32_t); }
 
-    /// Neighbours of a row on level 0: up to `link_words`, then kNone.
+    /// Neighbours of a row on level 0: up to `link_words` numbers, then kNone.
     const std::uint32_t* links_of(std::size_t row) const noexcept {
         return reinterpret_cast<const std::uint32_t*>(links.at(row));
     }
     std::uint32_t* links_of(std::size_t row) noexcept { return reinterpret_cast<std::uint32_t*>(links.at(row)); }
 
-    /// Neighbours of an upper node on a level from 1 on, by upper number: up to m, then kNone.
+    /// Neighbours of an upper node on level 1 or above, as upper numbers: up to m, then kNone.
     const std::uint32_t* upper_links_of(std::size_t node, std::size_t level) const noexcept {
         return upper_links.data() + (upper[node].first_list + level - 1) * m;
     }
@@ -52,12 +52,12 @@ struct Graph {
 
     std::size_t m;
     std::size_t ef_construction;
-    std::size_t rows = 0;  ///< those that are nodes or twins
+    std::size_t rows = 0;  ///< nodes and twins
     Column links;
     std::vector<UpperNode> upper;  ///< in the order of their rows
     std::vector<std::uint32_t> upper_links;
     std::uint32_t entry = kNone;  ///< where a descent starts: an upper node or, if there is none, a row
-    std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;  ///< by the row that is linked for them
+    std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;  ///< by linked row
 };
 
 }  // namespace vpr

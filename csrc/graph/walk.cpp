@@ -3,7 +3,7 @@
 namespace vpr {
 namespace {
 
-/// The row that a descent through the upper levels leads to.
+/// The row where a descent through the upper levels ends.
 std::uint32_t descend_from_entry(const Graph& graph, Comparer& comparer) {
     if (graph.upper.empty()) return graph.entry;
     const auto row_of = [&graph](std::uint32_t node) { return graph.upper[node].row; };

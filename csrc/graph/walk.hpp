@@ -13,9 +13,9 @@
 
 namespace vpr {
 
-/// The best rows met on a walk, in order, each marked once its neighbours were looked at.
+/// The best rows met on a walk, in order. A row is marked once its neighbours were compared.
 ///
-/// One number holds a row's product (the better the larger), the row (of equals the earlier is better) and the mark.
+/// One number holds a row's product (larger is better), the row (the earlier of equals is better) and the mark.
 class Pool {
    public:
     explicit Pool(std::size_t capacity) : capacity_(capacity) { entries_.reserve(capacity + 1); }
@@ -34,7 +34,7 @@ class Pool {
             if (entry <= entries_.back()) return false;
             entries_.pop_back();
         }
-        // From the end: most of what gets in at all is of the worse half.
+        // From the end: most new rows belong in the worse half.
         std::size_t at = entries_.size();
         entries_.push_back(entry);
         for (; at > 0 && entries_[at - 1] < entry; --at) entries_[at] = entries_[at - 1];
@@ -43,7 +43,7 @@ class Pool {
         return true;
     }
 
-    /// The best row that is not marked, which is marked now; kNone if there is none.
+    /// Marks the best row without a mark and returns it; kNone if there is none.
     std::uint32_t next() noexcept {
         while (next_ < entries_.size() && (entries_[next_] & 1U) != 0) ++next_;
         if (next_ == entries_.size()) return Graph::kNone;
@@ -60,7 +60,7 @@ class Pool {
     std::vector<std::uint64_t> entries_;
 };
 
-/// Rows that were met. Of a size that a walk fills, not of the graph's: it stays in the nearest cache.
+/// The set of rows met on a walk. Its size depends on the walk, not on the graph, so it stays in a near cache.
 class Visited {
    public:
     explicit Visited(std::size_t expected) {
@@ -106,9 +106,9 @@ class Comparer {
    public:
     static constexpr std::size_t kMost = 256;  // rows at a time
 
-    /// @param file   where the rows lie if in a file, which then is checked first; else null.
-    /// @param norms  null for a query. For a row, which is coded without the middle like those it is compared with, the
-    ///               products of rows with themselves: then the nearest have the largest product less half their norm.
+    /// @param file   null, or the file that holds the rows; its blocks are checked before use.
+    /// @param norms  null if `code` is a query's. If it is a row's: the product of each row's code with itself. The
+    ///               nearest rows then have the largest product minus half their norm.
     Comparer(const Rows& rows, const Kernels& kernels, const MappedFile* file, const std::int8_t* code,
              const std::int32_t* norms = nullptr)
         : rows_(rows),
@@ -152,14 +152,14 @@ class Comparer {
     std::size_t compared_ = 0;
 };
 
-/// Neighbours of a node: numbers up to the first kNone, or `count` of them.
+/// Neighbours of a node: `count` numbers, or fewer if kNone comes first.
 struct Neighbours {
     const std::uint32_t* first;
     std::size_t count;
 };
 
-/// Best-first search on one level, from what is in the pool: look at the neighbours of the best row that has not been
-/// looked at, keep the best of them, until there is none.
+/// Best-first search on one level, from the rows in the pool. It compares the neighbours of the best row without a mark
+/// and keeps the best of them, until all rows in the pool are marked.
 ///
 /// @param neighbours_of  row -> Neighbours.
 template <class NeighboursOf>
@@ -169,7 +169,7 @@ void walk_level(const NeighboursOf& neighbours_of, Comparer& comparer, Pool& poo
     for (std::uint32_t row = pool.next(); row != Graph::kNone; row = pool.next()) {
         const Neighbours neighbours = neighbours_of(row);
         std::size_t count = 0;
-        // All rows are asked for before the first is compared, so that their ways from memory overlap.
+        // Prefetch all rows before comparing the first, so that their memory accesses overlap.
         for (std::size_t i = 0; i < neighbours.count && neighbours.first[i] != Graph::kNone; ++i) {
             const std::uint32_t neighbour = neighbours.first[i];
             if (!visited.insert(neighbour)) continue;
@@ -178,18 +178,18 @@ void walk_level(const NeighboursOf& neighbours_of, Comparer& comparer, Pool& poo
         }
         comparer.compare(fresh.data(), count, products.data());
         for (std::size_t i = 0; i < count; ++i) {
-            // What gets in is likely to be looked at soon.
+            // The neighbours of a row that enters the pool will probably be compared soon.
             if (pool.offer(products[i], fresh[i])) __builtin_prefetch(neighbours_of(fresh[i]).first);
         }
     }
 }
 
-/// Greedy descent: on one level, go to the best neighbour until none is better.
+/// Greedy descent on one level: go to the best neighbour until none is better.
 ///
 /// @param neighbours_of  node -> Neighbours, as nodes.
 /// @param row_of         node -> row.
-/// @param node           where to start, and where it ended.
-/// @param product        that of its row.
+/// @param node           in: where to start; out: where the descent ended.
+/// @param product        the product of the row of `node`, in and out.
 template <class NeighboursOf, class RowOf>
 void descend_level(const NeighboursOf& neighbours_of, const RowOf& row_of, Comparer& comparer, std::uint32_t& node,
                    std::int32_t& product) {
@@ -215,8 +215,8 @@ void descend_level(const NeighboursOf& neighbours_of, const RowOf& row_of, Compa
 
 /// Walk a graph: descend from its entry, then search level 0 from there and from the seeds.
 ///
-/// @param seeds    rows to start from as well.
-/// @param descend  whether to start from the graph's entry too; without seeds it is done all the same.
+/// @param seeds    additional rows to start from.
+/// @param descend  whether to start from the graph's entry. Without seeds the walk always does.
 void walk(const Graph& graph, Comparer& comparer, const std::vector<std::uint32_t>& seeds, bool descend, Pool& pool);
 
 }  // namespace vpr

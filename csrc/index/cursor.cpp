@@ -9,11 +9,11 @@ namespace vpr {
 namespace {
 
 constexpr std::size_t kSeeds = 3;
-constexpr std::size_t kNear = 10;        // rows that are remembered of a frame
-constexpr std::size_t kEffortShare = 2;  // of a search that follows, one part in so many
-constexpr std::size_t kPatience = 8;     // frames in a row that were not near each other, after which few are tried
+constexpr std::size_t kNear = 10;        // rows of a frame that are remembered
+constexpr std::size_t kEffortShare = 2;  // a search that follows gets this part of the effort
+constexpr std::size_t kPatience = 8;     // after so many frames without success, try only one in so many
 
-// How fast the running level follows, how far below it a frame may lie, and what a first frame says of the spread.
+// The rate of the running means, how many spreads below the level a frame may lie, and the spread after a first frame.
 constexpr double kRate = 0.125;
 constexpr double kSpreads = 2.5;
 constexpr double kFirstSpread = 0.03;
@@ -37,21 +37,21 @@ SearchResult Cursor::search(const float* query, const SearchOptions& options) {
     if (method == Method::graph) {
         const std::size_t near = std::max(result.k, kNear);
         if (!near_.empty() && (lost_ < kPatience || lost_ % kPatience == 0)) {
-            // Twins lead nowhere, and are found through the row that is linked for them.
+            // Twins have no links. A walk finds them through their linked row.
             std::vector<std::uint32_t> seeds;
             for (const std::uint32_t row : near_) {
                 if (seeds.size() < kSeeds && *index_.graph_->links_of(row) != Graph::kNone) seeds.push_back(row);
             }
             nearest =
                 cascade.by_graph(encoded, near, std::max(near + near / 4, options.ef / kEffortShare), seeds, false);
-            followed_ = content(nearest);
+            followed_ = accepts(nearest);
         }
         if (!followed_) nearest = cascade.by_graph(encoded, near, options.ef);
         lost_ = followed_ ? 0 : lost_ + 1;
         learn(nearest, followed_);
         nearest.resize(std::min(nearest.size(), result.k));
     } else {
-        // A scan has nothing to gain from the last frame, and finds as much without.
+        // A scan gains nothing from the last frame.
         nearest = cascade.by(method, encoded, result.k, options.ef);
     }
     index_.append_answer(nearest, result);
@@ -59,9 +59,9 @@ SearchResult Cursor::search(const float* query, const SearchOptions& options) {
     return result;
 }
 
-bool Cursor::content(const Nearest& nearest) const {
+bool Cursor::accepts(const Nearest& nearest) const {
     if (nearest.empty()) return false;
-    // Still among the places of the last frame, and as sure of them as the last frames were.
+    // It must contain a row of the last frame, and its best similarity must be in the range of the last frames.
     const auto known = [this](const Nearest::value_type& found) {
         return std::find(near_.begin(), near_.end(), found.second) != near_.end();
     };

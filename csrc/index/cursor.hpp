@@ -9,40 +9,40 @@
 
 namespace vpr {
 
-/// Searches for one camera: frame after frame, each near the last one.
+/// Searches for one camera: frame after frame, each near the one before.
 ///
-/// A walk through the graph starts from what the last frame found, instead of the graph's entry, and then half the
-/// effort finds as much. It is believed as long as it ends among the places of the last frame and is as sure of them as
-/// the last frames were. Else the robot may have been carried elsewhere, and the search is made from nothing with all
-/// its effort; so is the first.
+/// A walk starts from the rows that the last frame found, instead of the graph's entry. Half the effort then finds as
+/// much. The answer is accepted if it contains a row of the last frame and its best similarity is in the range of the
+/// last frames. Otherwise the robot may have been carried elsewhere, and the search is repeated from the entry with
+/// full effort. The first frame is searched that way too.
 ///
-/// Thread-safe, but meant for one stream of frames. The index must outlive it.
+/// Thread-safe, but meant for one stream of frames. The index must outlive the cursor.
 class Cursor {
    public:
     explicit Cursor(const PlaceIndex& index) : index_(index) {}
 
     const PlaceIndex& index() const noexcept { return index_; }
 
-    /// As PlaceIndex::search, of one query.
+    /// As PlaceIndex::search, for one query.
     SearchResult search(const float* query, const SearchOptions& options);
 
     /// Forget the last frames.
     void reset();
 
-    /// Whether the last search started from the frame before it and was content with that.
+    /// Whether the last search started from the frame before it, and its answer was accepted.
     bool followed() const;
 
    private:
-    bool content(const Nearest& nearest) const;
+    bool accepts(const Nearest& nearest) const;
     void learn(const Nearest& nearest, bool followed);
 
     const PlaceIndex& index_;
     mutable std::mutex mutex_;
-    std::vector<std::uint32_t> near_;  // what the last frame found, best first
+    std::vector<std::uint32_t> near_;  // rows that the last frame found, best first
     bool followed_ = false;
-    std::size_t lost_ = 0;  // frames since the last that followed
+    std::size_t lost_ = 0;  // frames since the last one that followed
     double level_ = 0;      // running mean of the best similarity
-    double spread_ = 0;     // and of its distance from that
+    double spread_ = 0;     // running mean of its distance from the level
 };
 
 }  // namespace vpr

@@ -51,7 +51,7 @@ class IndexLocks {
     /// @throws std::logic_error  this thread is building already, and would wait for itself.
     Build build() {
         if (builder_ == std::this_thread::get_id()) {
-            throw std::logic_error("build_graph was called by its own progress callback, expected one build at a time");
+            throw std::logic_error("build_graph was called by its own progress callback");
         }
         return {build_, builder_};
     }

@@ -91,13 +91,12 @@ void PlaceIndex::add(const std::int64_t* ids, const float* rows, std::size_t cou
 void PlaceIndex::check_new_ids(const std::int64_t* ids, std::size_t count) const {
     std::unordered_set<std::int64_t> batch;
     for (std::size_t i = 0; i < count; ++i) {
-        if (ids[i] < 0) throw bad_id(ids[i], "is negative, expected 0 or more");
+        if (ids[i] < 0) throw bad_id(ids[i], "is negative");
         if (row_of_id_->find(rows_, ids[i])) throw bad_id(ids[i], "is in the index already; remove it first");
-        if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to add, expected once");
+        if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to add");
     }
     if (count > Rows::kLargest - rows_.count) {
-        throw std::invalid_argument("the index would hold more than " + std::to_string(Rows::kLargest) +
-                                    " rows, expected fewer");
+        throw std::invalid_argument("the index would hold more than " + std::to_string(Rows::kLargest) + " rows");
     }
 }
 
@@ -171,7 +170,7 @@ void PlaceIndex::remove(const std::int64_t* ids, std::size_t count) {
     std::unordered_set<std::int64_t> batch;
     for (std::size_t i = 0; i < count; ++i) {
         if (!row_of_id_->find(rows_, ids[i])) throw bad_id(ids[i], "is not in the index");
-        if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to remove, expected once");
+        if (!batch.insert(ids[i]).second) throw bad_id(ids[i], "occurs twice among those to remove");
     }
     const auto changing = locks_.change();
     for (std::size_t i = 0; i < count; ++i) {
@@ -194,7 +193,7 @@ bool PlaceIndex::build_graph(std::size_t m, std::size_t ef_construction, const P
         std::size_t done = 0;
         std::size_t total = 0;
         {
-            // The index can change between slices. Rows that are added meanwhile are inserted in their turn.
+            // The index can change between slices. Rows that are added meanwhile are inserted later.
             const auto writing = locks_.write();
             if (!builder) {
                 if (file_) file_->need_all();
@@ -256,11 +255,11 @@ SearchResult PlaceIndex::search(const float* queries, std::size_t count, const S
 void PlaceIndex::append_answer(const Nearest& nearest, SearchResult& result) const {
     if (nearest.size() != result.k) {
         throw IndexFileError("the index contradicts itself: a search found " + std::to_string(nearest.size()) +
-                             " places, expected " + std::to_string(result.k) + "; build it anew");
+                             " places, expected " + std::to_string(result.k) + "; build it again");
     }
     for (const auto& [similarity, row] : nearest) {
         result.ids.push_back(rows_.id(row));
-        result.similarities.push_back(std::clamp(similarity, -1.0F, 1.0F));  // stored values are rounded
+        result.similarities.push_back(std::clamp(similarity, -1.0F, 1.0F));  // rounding may exceed 1
     }
 }
 

@@ -21,7 +21,7 @@
 
 namespace vpr {
 
-/// What a search found. `k` columns, best first, ties by place id.
+/// The answers of a search: `k` columns, best first, ties by place id.
 struct SearchResult {
     std::size_t k = 0;
     std::vector<std::int64_t> ids;    ///< (queries, k)
@@ -33,16 +33,16 @@ struct SearchResult {
 struct SearchOptions {
     std::size_t k = 5;
     Method method = Method::choose;
-    std::size_t ef = 64;  ///< rows that a walk keeps; more finds more
+    std::size_t ef = 64;  ///< rows that a walk keeps; more rows find more
 };
 
-/// Told how many rows are done, of how many; false cancels.
+/// Called with the number of rows done and the total. Returns false to cancel.
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
-/// Unit descriptors by place id, searched by cosine; see Cascade for the ways of it.
+/// Unit descriptors by place id, searched by cosine. Cascade has the search methods.
 ///
-/// Thread-safe. Searches run beside each other and beside a writer; writers take turns. A search that runs beside
-/// an add sees any prefix of its rows, each one whole.
+/// Thread-safe: searches run beside each other and beside one writer, see IndexLocks. A search beside an add sees a
+/// prefix of its rows, each one whole.
 class PlaceIndex {
    public:
     /// @throws std::invalid_argument  dim is 0 or above 65536.
@@ -55,7 +55,7 @@ class PlaceIndex {
     Precision precision() const noexcept { return layout_.precision; }
     const Kernels& kernels() const noexcept { return kernels_; }
     std::size_t size() const;      ///< places that a search can return
-    std::size_t removed() const;   ///< rows that were removed and still take room
+    std::size_t removed() const;   ///< removed rows, which still take memory
     std::int64_t last_id() const;  ///< largest id ever added, or -1
     bool has_graph() const;
 
@@ -63,45 +63,45 @@ class PlaceIndex {
     ///
     /// @param ids   (count), each >= 0 and not in the index.
     /// @param rows  float32 (count, dim), unit length.
-    /// @throws std::invalid_argument  before anything is added: see require_unit_rows; an id is there already.
+    /// @throws std::invalid_argument  see require_unit_rows; or an id is in the index already. Nothing was added.
     void add(const std::int64_t* ids, const float* rows, std::size_t count);
 
-    /// Forget places. Their rows stay until the index is built anew.
+    /// Remove places. Their rows take memory until the index is built again.
     ///
-    /// @throws std::invalid_argument  before anything is removed: an id is not in the index.
+    /// @throws std::invalid_argument  an id is not in the index. Nothing was removed.
     void remove(const std::int64_t* ids, std::size_t count);
 
     /// Build the HNSW graph over all rows; later adds extend it. Searches, adds and removals go on meanwhile.
     ///
-    /// @param m                neighbours a row and level (twice that on the lowest), 2 to 128.
-    /// @param ef_construction  candidates looked at for each row, m to 4096.
-    /// @param progress         may use this index, but for another build.
-    /// @return false if `progress` cancelled, and then nothing has changed.
+    /// @param m                neighbours for each row and level (twice that on the lowest level), 2 to 128.
+    /// @param ef_construction  candidates compared for each row, m to 4096.
+    /// @param progress         may use this index, but not build its graph.
+    /// @return false if `progress` cancelled. Nothing has changed then.
     bool build_graph(std::size_t m, std::size_t ef_construction, const Progress& progress);
 
     /// The min(k, size()) most similar places of each query.
     ///
     /// @param queries  float32 (count, dim), unit length.
-    /// @throws std::invalid_argument  see require_unit_rows; the method is the graph's and there is none.
-    /// @throws IndexFileError         a part of the file that was not needed before is damaged.
+    /// @throws std::invalid_argument  see require_unit_rows; or the method is `graph` and the index has no graph.
+    /// @throws IndexFileError         a part of the file that was not read before is damaged.
     SearchResult search(const float* queries, std::size_t count, const SearchOptions& options) const;
 
-    /// What the choice of a method goes by.
+    /// Set the costs by which searches choose a method.
     void set_costs(const Costs& costs);
 
-    /// Write the index to a file: all of it or nothing, see file/format.hpp.
+    /// Write the index to a file, whole or not at all; see file/format.hpp.
     void save(const std::string& path, const Fingerprint& contract, const Fingerprint& state) const;
 
-    /// Open an index file, which must then stay as it is.
+    /// Open an index file. The file must not change afterwards.
     ///
-    /// @param state  receives what `save` was given.
+    /// @param state  receives the `state` that `save` was called with.
     /// @throws IndexFileError
     static std::unique_ptr<PlaceIndex> load(const std::string& path, std::size_t dim, const Fingerprint& contract,
                                             const Kernels& kernels, Fingerprint* state);
 
     /// Check every byte of the file that the index was loaded from.
     ///
-    /// @throws IndexFileError  it is damaged.
+    /// @throws IndexFileError  the file is damaged.
     void verify() const;
 
    private:

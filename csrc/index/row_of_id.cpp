@@ -44,7 +44,7 @@ void RowOfId::make_room(const Rows& rows, const std::int64_t* ids, std::size_t c
         if (rising) return;
         make_table(rows);
     }
-    // Nodes that `add` only moves over.
+    // Allocate nodes now; `add` only moves them.
     for (std::size_t i = 0; i < count; ++i) coming_.emplace(ids[i], 0);
     table_.reserve(table_.size() + count);
 }

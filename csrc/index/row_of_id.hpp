@@ -9,24 +9,24 @@
 
 namespace vpr {
 
-/// Which row holds a place, without the removed.
+/// Finds the row of a place. Removed rows are left out.
 ///
-/// Ids that were given out in order need no table: the rows are searched. That is every map whose places were never
-/// replaced, and a table of all ids would take more memory than their sketches.
+/// If ids rise with the rows, a binary search over the rows needs no table. This is so for every map whose places were
+/// never replaced. A table of all ids would take more memory than their sketches.
 class RowOfId {
    public:
-    /// Look at the rows of an index that was opened.
+    /// Read the ids of an index's rows.
     explicit RowOfId(const Rows& rows);
 
     std::optional<std::uint32_t> find(const Rows& rows, std::int64_t id) const;
 
-    /// Make ready to add ids, after which `add` cannot fail.
+    /// Prepare to add ids, so that `add` cannot fail.
     void make_room(const Rows& rows, const std::int64_t* ids, std::size_t count);
 
-    /// Take in rows from `first_row` on, in order.
+    /// Add ids, as rows from `first_row` on.
     void add(std::uint32_t first_row, const std::int64_t* ids, std::size_t count) noexcept;
 
-    /// Forget an id that is there, whose row is marked as removed.
+    /// Remove an id that is in the index. Its row must be marked as removed.
     void remove(std::int64_t id) noexcept { table_.erase(id); }
 
    private:

@@ -22,7 +22,7 @@ struct Floats {
     static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
     static Vector sub(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
 
-    /// Strides 1 and 2 take apart the evens and the odds of four floats; the third time puts them back in order.
+    /// Strides 1 and 2 separate the even and odd values of each four floats. The third shuffle restores the order.
     static void within(Vector& a, Vector& b) {
         for (int i = 0; i < 2; ++i) {
             const Vector even = _mm256_shuffle_ps(a, b, 0x88);
@@ -85,8 +85,8 @@ std::int32_t code_product(const std::uint8_t* high_a, const std::uint8_t* low_a,
     const __m256i ones = _mm256_set1_epi16(1);
     const __m256i high_mask = _mm256_set1_epi8(-16);
     const __m256i eight = _mm256_set1_epi8(8);
-    // b, as a signed byte, times 16 (h - 8) + l of a. Pairs of products with l, 0 to 15, are between -3840 and 3810,
-    // so the four of a line fit 16 bits; those with h - 8, made as the difference of two, do as well.
+    // Multiplies b, as a signed byte, by 16 (h - 8) + l of a. A pair of products with l, 0 to 15, is between -3840 and
+    // 3810, so the four pairs of a line fit 16 bits. Products with h - 8, computed as a difference, fit as well.
     __m256i high_sum = _mm256_setzero_si256();
     __m256i low_sum = _mm256_setzero_si256();
     for (std::size_t line = 0; line < plane_bytes; line += 64) {
@@ -114,7 +114,7 @@ std::int32_t code_product(const std::uint8_t* high_a, const std::uint8_t* low_a,
     return sum_of_lanes(_mm256_add_epi32(_mm256_slli_epi32(high_sum, 4), low_sum));
 }
 
-/// The sums of 16 rows: adds both halves of the even rows' sums and of the odd ones', and puts them in order.
+/// The sums of 16 rows: adds the two halves of the even rows' sums and of the odd rows' sums, and interleaves them.
 [[gnu::always_inline]] inline __m256i rows_in_order(__m256i words, __m256i odd) {
     const __m256i even = _mm256_sub_epi16(words, _mm256_slli_epi16(odd, 8));
     const __m256i first = _mm256_unpacklo_epi16(even, odd);
@@ -127,7 +127,8 @@ void sketch_sums(const std::uint8_t* tables, std::size_t groups, const std::uint
                  std::uint16_t* sums) {
     const std::size_t block_bytes = 16 * groups;
     for (std::size_t block = 0; block < count; ++block, blocks += block_bytes, sums += 32) {
-        // Words of two rows: all of the word, whose upper byte is the odd row's, and that byte alone.
+        // A 16-bit word holds two rows, the odd one in its upper byte. `low` and `high` sum words, `_odd` the upper
+        // bytes.
         __m256i low = _mm256_setzero_si256();
         __m256i low_odd = _mm256_setzero_si256();
         __m256i high = _mm256_setzero_si256();
@@ -159,7 +160,8 @@ std::size_t above(const std::uint16_t* sums, std::size_t count, std::uint16_t th
     const __m256i zero = _mm256_setzero_si256();
     std::size_t found = 0;
     for (std::size_t i = 0; i < count; i += 32) {
-        // AVX2 compares signed words only; what is above the limit is what subtracting it leaves something of.
+        // AVX2 compares only signed words. A sum is above the limit if subtracting the limit, saturated at 0, leaves
+        // more than 0.
         const __m256i first = _mm256_cmpeq_epi16(_mm256_subs_epu16(load(sums + i), limit), zero);
         const __m256i second = _mm256_cmpeq_epi16(_mm256_subs_epu16(load(sums + i + 16), limit), zero);
         const __m256i not_above = _mm256_permute4x64_epi64(_mm256_packs_epi16(first, second), 0xD8);

@@ -3,7 +3,7 @@
 #if defined(__x86_64__)
 
 #if !defined(__clang__)
-// Intrinsics of GCC 12 pass on a value that they leave undefined, and that no instruction reads (GCC bug 105593).
+// GCC 12 warns about an undefined value in its own intrinsics, which no instruction reads (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
@@ -16,7 +16,7 @@ namespace {
 
 [[gnu::always_inline]] inline __m512i load(const void* at) { return _mm512_loadu_si512(at); }
 
-// For ternarylogic: bits of the second operand where the first has ones, bits of the third elsewhere.
+// For ternarylogic: take bits of the second operand where the first has ones, else bits of the third.
 constexpr int kSelect = 0xCA;
 
 struct Floats {
@@ -29,8 +29,8 @@ struct Floats {
     static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
     static Vector sub(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
 
-    /// Strides 1 and 2 take apart the evens and the odds of four floats, strides 4 and 8 those of four quarters; the
-    /// third time puts both vectors back in order.
+    /// Strides 1 and 2 separate the even and odd values of each four floats, strides 4 and 8 those of four quarters.
+    /// The third shuffle of each kind restores the order.
     static void within(Vector& a, Vector& b) {
         for (int i = 0; i < 2; ++i) {
             const Vector even = _mm512_shuffle_ps(a, b, 0x88);
@@ -55,7 +55,7 @@ struct Floats {
     }
 };
 
-/// A plane and the sums of its products. The high nibbles stay where they are, 16 times their value, until they are
+/// A plane and the sums of its products. High nibbles are not shifted: they count 16 times their value until they are
 /// summed.
 struct Row {
     const std::uint8_t* plane;
@@ -64,7 +64,7 @@ struct Row {
 
     [[gnu::always_inline]] void add(std::size_t line, __m512i low_query, __m512i high_query) {
         __m512i nibbles = load(plane + line);
-        asm("" : "+v"(nibbles));  // or GCC 12 loads the line twice, and loads are what this waits for
+        asm("" : "+v"(nibbles));  // keeps GCC 12 from loading the line twice; loads are the bottleneck
         low = _mm512_dpbusd_epi32(low, _mm512_and_si512(nibbles, _mm512_set1_epi8(15)), low_query);
         high = _mm512_dpbusd_epi32(high, _mm512_and_si512(nibbles, _mm512_set1_epi8(-16)), high_query);
     }
@@ -72,7 +72,7 @@ struct Row {
     __m512i sums() const { return _mm512_add_epi32(low, _mm512_srai_epi32(high, 4)); }
 };
 
-/// Each lane of a, and of b, adds the one beside it: a, b, a, b, and so on.
+/// Adds neighbouring lanes of a and of b. The results alternate: a, b, a, b, ...
 [[gnu::always_inline]] inline __m512i add_pairs(__m512i a, __m512i b) {
     return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
 }
@@ -82,7 +82,7 @@ struct Rows {
     [[gnu::always_inline]] static void products(const std::int8_t* query, const std::uint8_t* const* planes,
                                                 std::size_t plane_bytes, std::int32_t* products,
                                                 const std::uint8_t* const* ahead) {
-        // Four variables: GCC 12 keeps an array of them in memory.
+        // Four variables, because GCC 12 would keep an array in memory.
         Row a{planes[0]};
         Row b{planes[kRows > 1 ? 1 : 0]};
         Row c{planes[kRows > 2 ? 2 : 0]};
@@ -113,7 +113,7 @@ std::int32_t code_product(const std::uint8_t* high_a, const std::uint8_t* low_a,
     const __m512i zero_code = _mm512_set1_epi8(-128);
     __m512i first = _mm512_setzero_si512();
     __m512i second = _mm512_setzero_si512();
-    __m512i offset = _mm512_setzero_si512();  // sum of 128 b, which a not less 128 adds too much
+    __m512i offset = _mm512_setzero_si512();  // sum of 128 b: the surplus, because 128 is not subtracted from a
     for (std::size_t line = 0; line < plane_bytes; line += 64) {
         const __m512i ha = load(high_a + line);
         const __m512i la = load(low_a + line);
@@ -134,7 +134,7 @@ std::int32_t code_product(const std::uint8_t* high_a, const std::uint8_t* low_a,
     return sum_of_lanes(_mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1)));
 }
 
-/// Adds lanes 0 and 1, and 2 and 3, of two vectors.
+/// Adds 128-bit lanes 0 and 1, and lanes 2 and 3, of two vectors.
 [[gnu::always_inline]] inline __m512i add_quarters(__m512i a, __m512i b) {
     return _mm512_add_epi16(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
 }
@@ -144,7 +144,8 @@ void sketch_sums(const std::uint8_t* tables, std::size_t groups, const std::uint
     const __m512i mask = _mm512_set1_epi8(15);
     const std::size_t block_bytes = 16 * groups;
     for (std::size_t block = 0; block < count; ++block, blocks += block_bytes, sums += 32) {
-        // Words of two rows: all of the word, whose upper byte is the odd row's, and that byte alone.
+        // A 16-bit word holds two rows, the odd one in its upper byte. `low` and `high` sum words, `_odd` the upper
+        // bytes.
         __m512i low = _mm512_setzero_si512();
         __m512i low_odd = _mm512_setzero_si512();
         __m512i high = _mm512_setzero_si512();

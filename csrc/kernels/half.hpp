@@ -5,7 +5,7 @@
 
 namespace vpr {
 
-/// An IEEE 754 binary16 value as float32, which holds each of them exactly.
+/// An IEEE 754 binary16 value as float32. The conversion is exact.
 inline float half_to_float(std::uint16_t half) noexcept {
     const std::uint32_t sign = std::uint32_t{half & 0x8000U} << 16;
     const std::uint32_t magnitude = half & 0x7FFFU;
@@ -24,7 +24,7 @@ inline float half_to_float(std::uint16_t half) noexcept {
     return value;
 }
 
-/// The nearest IEEE 754 binary16 value, ties to even, of a float32 of magnitude below 65504.
+/// The IEEE 754 binary16 value that is nearest to a float32 of magnitude below 65504, ties to even.
 inline std::uint16_t float_to_half(float value) noexcept {
     std::uint32_t bits;
     std::memcpy(&bits, &value, sizeof(bits));
@@ -32,7 +32,7 @@ inline std::uint16_t float_to_half(float value) noexcept {
     bits &= 0x7FFFFFFFU;
     std::uint32_t half;
     if (bits < 113U << 23) {
-        // Subnormal: adding 0.5, whose last bit is worth 2^-24, makes the adder round.
+        // Subnormal: add 0.5, whose last bit is worth 2^-24, so that the addition rounds.
         float magnitude;
         std::memcpy(&magnitude, &bits, sizeof(magnitude));
         magnitude += 0.5F;

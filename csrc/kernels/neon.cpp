@@ -25,7 +25,7 @@ struct Rows {
             sums[r] = vdupq_n_s32(0);
         }
         for (std::size_t line = 0; line < plane_bytes; line += 64) {
-            // A product is at most 1905; the 16 of a line that a lane adds fit 16 bits.
+            // A product is at most 1905. A lane adds 16 of them for each line, which fits 16 bits.
             int16x8_t words[kRows];
             for (std::size_t r = 0; r < kRows; ++r) {
                 if constexpr (kStep > 0) __builtin_prefetch(ahead[r] + kStep * line);
@@ -57,7 +57,7 @@ std::int32_t code_product(const std::uint8_t* high_a, const std::uint8_t* low_a,
         for (std::size_t at = line; at < line + 64; at += 16) {
             const Codes a = load_codes(high_a + at, low_a + at);
             const Codes b = load_codes(high_b + at, low_b + at);
-            // A product may be 128 * 128: 16 bits hold one of them, not the sum of two.
+            // A product may be 128 * 128: 16 bits hold one, but not the sum of two.
             first = vpadalq_s16(first, vmull_s8(vget_low_s8(a.first), vget_low_s8(b.first)));
             second = vpadalq_s16(second, vmull_s8(vget_low_s8(a.second), vget_low_s8(b.second)));
             first = vpadalq_s16(first, vmull_high_s8(a.first, b.first));

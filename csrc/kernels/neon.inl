@@ -1,5 +1,5 @@
-// What NEON has with SDOT and without; see kernels/simd.inl for why all of it is in an anonymous namespace. The
-// including file adds the products of planes and of codes.
+// Code that both NEON sets share. The including file adds the products of planes and of codes. See kernels/simd.inl for
+// the anonymous namespace.
 
 #pragma once
 
@@ -42,7 +42,7 @@ double squared_length(const float* row, std::size_t dim) {
 
 template <class Value>
 [[gnu::always_inline]] inline float dot(const float* query, const Value* row, std::size_t dim) {
-    // By name: GCC 12 keeps an array of them in memory, and stores and loads it in every pass.
+    // Eight variables, because GCC 12 would keep an array in memory, and load and store it in every pass.
     float32x4_t a = vdupq_n_f32(0.0F);
     float32x4_t b = a;
     float32x4_t c = a;
@@ -87,7 +87,7 @@ struct Floats {
     static Vector add(Vector a, Vector b) { return vaddq_f32(a, b); }
     static Vector sub(Vector a, Vector b) { return vsubq_f32(a, b); }
 
-    /// Strides 1 and 2 take apart the evens and the odds; the third time puts both vectors back in order.
+    /// Strides 1 and 2 separate even and odd values. The third time restores the order.
     static void within(Vector& a, Vector& b) {
         for (int i = 0; i < 2; ++i) {
             const Vector even = vuzp1q_f32(a, b);
@@ -110,7 +110,7 @@ struct Floats {
     return vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));
 }
 
-/// Sums of the lanes of each of up to four rows' sums.
+/// Adds the lanes of each row's sum and stores them, for up to four rows.
 template <std::size_t kRows>
 [[gnu::always_inline]] inline void store_products(const int32x4_t (&sums)[kRows], std::int32_t* products) {
     if constexpr (kRows == 4) {
@@ -120,14 +120,14 @@ template <std::size_t kRows>
     }
 }
 
-/// The codes 16 h + l - 128 that two planes make, of the low halves of the bytes and of the high ones.
+/// The codes 16 h + l - 128 of two planes: `first` of the low halves of the bytes, `second` of the high halves.
 struct Codes {
     int8x16_t first;
     int8x16_t second;
 };
 
 [[gnu::always_inline]] inline Codes load_codes(const std::uint8_t* high, const std::uint8_t* low) {
-    const uint8x16_t h = veorq_u8(vld1q_u8(high), vdupq_n_u8(0x88));  // 16 h - 128 is 16 h with its sign bit turned
+    const uint8x16_t h = veorq_u8(vld1q_u8(high), vdupq_n_u8(0x88));  // 16 h - 128 is 16 h with its sign bit flipped
     const uint8x16_t l = vld1q_u8(low);
     return {vreinterpretq_s8_u8(vsliq_n_u8(l, h, 4)), vreinterpretq_s8_u8(vsriq_n_u8(h, l, 4))};
 }
@@ -165,7 +165,7 @@ std::size_t above(const std::uint16_t* sums, std::size_t count, std::uint16_t th
     for (std::size_t i = 0; i < count; i += 16) {
         const uint8x16_t bytes = vuzp1q_u8(vreinterpretq_u8_u16(vcgtq_u16(vld1q_u16(sums + i), limit)),
                                            vreinterpretq_u8_u16(vcgtq_u16(vld1q_u16(sums + i + 8), limit)));
-        // Four bits of each byte; of them, one.
+        // Narrow each byte to four bits, and keep one of them.
         const uint8x8_t nibbles = vshrn_n_u16(vreinterpretq_u16_u8(bytes), 4);
         std::uint64_t bits = vget_lane_u64(vreinterpret_u64_u8(nibbles), 0) & 0x1111111111111111U;
         for (; bits != 0; bits &= bits - 1) {

@@ -1,5 +1,5 @@
-// Loops that compilers make the most of for each set, scalar too; see kernels/simd.inl for why they are in an anonymous
-// namespace and use nothing of std::.
+// Loops that compilers vectorise well for every set, scalar included. See kernels/simd.inl for why they are in an
+// anonymous namespace and use nothing from std::.
 
 #pragma once
 
@@ -31,7 +31,7 @@ inline float round_to_codes(float* __restrict values, float steps, std::size_t c
 
 inline std::size_t count_above(const std::uint16_t* sums, std::size_t count, std::uint16_t threshold) {
     std::size_t found = 0;
-    // In lanes of the sums' own width, which are emptied before they can overflow.
+    // Count in 16-bit lanes, and empty them before they can overflow.
     constexpr std::size_t kLanes = 32;
     constexpr std::size_t kAtOnce = 65535 * kLanes;
     for (std::size_t start = 0; start < count; start += kAtOnce) {

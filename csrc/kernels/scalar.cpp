@@ -1,4 +1,4 @@
-// The reference: what every other set must equal bit for bit. Plain loops, which compilers vectorise as they can.
+// The reference, which every other set must equal bit for bit. Plain loops, which the compiler may vectorise.
 
 #include <cstring>
 

@@ -3,7 +3,7 @@
 #include "kernels/half.hpp"
 #include "kernels/kernels.hpp"
 
-// One file each, compiled for its instruction set and run only where `available_kernels` found it.
+// One file for each table, compiled for its instruction set. It runs only if `available_kernels` lists it.
 namespace vpr {
 
 extern const Kernels kScalarKernels;

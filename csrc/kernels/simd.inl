@@ -1,6 +1,6 @@
-// What the vector sets have in common. Each of them includes this file in its own translation unit, which is compiled
-// for its own instruction set: everything here is in an anonymous namespace, or the linker could keep one set's copy of
-// a function for all of them. Nothing from std:: that is a template or inline may be used here for the same reason.
+// Code that all vector sets share. Each set includes this file in its own translation unit, which is compiled for its
+// instruction set. Everything here is in an anonymous namespace: otherwise the linker could keep one set's copy of a
+// function for all of them. For the same reason nothing here uses a template or an inline function of std::.
 
 #pragma once
 
@@ -13,10 +13,10 @@
 namespace vpr {
 namespace {
 
-/// How many bytes ahead of its loads a scan prefetches. Measured on Zen 4, where 8 KiB is best or no worse than none.
+/// How many bytes ahead of its loads a scan prefetches. On Zen 4, 8 KiB is best, or as good as no prefetch.
 constexpr std::size_t kAhead = 8192;
 
-/// The end of squared_length: the 16 lanes, then the values that filled no line of lanes.
+/// The end of squared_length: adds the 16 lanes, then the squares of the remaining values.
 inline double sum_of_squares(const double* lanes, const float* rest, std::size_t rest_count) {
     double sum = 0.0;
     for (std::size_t lane = 0; lane < 16; ++lane) sum += lanes[lane];
@@ -24,8 +24,8 @@ inline double sum_of_squares(const double* lanes, const float* rest, std::size_t
     return sum;
 }
 
-// The transform. `Floats` is a set's vector of floats: Vector, kLanes, load, store, add, sub; kVectors, how many of
-// them its registers hold; and within(a, b), the butterflies of all strides below kLanes in two vectors.
+// The Hadamard transform. `Floats` is a set's vector of floats: Vector, kLanes, load, store, add, sub. kVectors is how
+// many of them fit the registers. within(a, b) does the butterflies of all strides below kLanes in two vectors.
 
 template <class Floats, std::size_t kVectors, std::size_t kWidth>
 [[gnu::always_inline]] inline void butterflies(typename Floats::Vector (&vectors)[kVectors]) {
@@ -42,7 +42,7 @@ template <class Floats, std::size_t kVectors, std::size_t kWidth>
     }
 }
 
-/// All butterflies of strides `stride` to `stride` * kVectors / 2; if kFirst, those of lesser strides before them.
+/// All butterflies of strides `stride` to `stride` * kVectors / 2. With kFirst, those of smaller strides come first.
 template <class Floats, std::size_t kVectors, bool kFirst>
 void hadamard_pass(float* values, std::size_t n, std::size_t stride) {
     for (std::size_t start = 0; start < n; start += kVectors * stride) {
@@ -61,7 +61,7 @@ void hadamard_pass(float* values, std::size_t n, std::size_t stride) {
     }
 }
 
-/// A pass over as many strides as the registers, and n, allow.
+/// A pass over as many strides as the registers and n allow.
 ///
 /// @return  the next stride.
 template <class Floats, bool kFirst, std::size_t kVectors>
@@ -79,10 +79,10 @@ void hadamard(float* values, std::size_t n) {
     while (stride < n) stride = longest_pass<Floats, false, Floats::kVectors>(values, n, stride);
 }
 
-// Products with planes, up to four rows at a time, which share the loads of the query.
+// Products with planes. Up to four rows share the loads of the query.
 //
-// `Rows::products<kRows, kStep>` is a set's loop over the lines of kRows planes. It also prefetches: with line i of row
-// r, what is kStep * i lines beyond ahead[r]; nothing if kStep is 0.
+// `Rows::products<kRows, kStep>` is a set's loop over the lines of kRows planes. With line i of row r it prefetches the
+// line kStep * i lines after ahead[r]. With kStep 0 it prefetches nothing.
 
 template <class Rows>
 [[gnu::always_inline]] inline void up_to_three_rows(const std::int8_t* query, const std::uint8_t* const* planes,
@@ -93,7 +93,7 @@ template <class Rows>
     if (count == 1) Rows::template products<1, 0>(query, planes, plane_bytes, products, nullptr);
 }
 
-/// Prefetches the next rows: a core has too few buffers for a caller to ask for all lines of many long rows at once.
+/// Prefetches the next four rows. A core has too few buffers to request all lines of many long rows at once.
 template <class Rows>
 void plane_products(const std::int8_t* query, const std::uint8_t* const* planes, std::size_t count,
                     std::size_t plane_bytes, std::int32_t* products) {
@@ -105,7 +105,7 @@ void plane_products(const std::int8_t* query, const std::uint8_t* const* planes,
     up_to_three_rows<Rows>(query, planes, count, plane_bytes, products);
 }
 
-/// Prefetches the memory in its order; reading four rows at once is a pattern that processors do not see through.
+/// Prefetches memory in order. Processors do not recognise the pattern of reading four rows at once.
 template <class Rows>
 void plane_scan(const std::int8_t* query, const std::uint8_t* planes, std::size_t count, std::size_t plane_bytes,
                 std::int32_t* products) {

@@ -1,4 +1,4 @@
-// What AVX2 and AVX-512 have in common; see kernels/simd.inl for why all of it is in an anonymous namespace.
+// Code that AVX2 and AVX-512 share. See kernels/simd.inl for the anonymous namespace.
 
 #pragma once
 
@@ -16,7 +16,7 @@ inline float fold(__m256 lanes) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// 512-bit vectors make these no faster: a chain of additions in the order that the contract asks for takes as long.
+// 512-bit vectors make these no faster: the additions are a chain in the order that kernels.hpp states.
 
 double squared_length(const float* row, std::size_t dim) {
     __m256d sums[4];
@@ -64,7 +64,7 @@ inline std::int32_t sum_of_lanes(__m256i lanes) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_srli_epi64(two, 32)));
 }
 
-/// The sums of the products of up to four rows, one in each of the 32-bit lanes of both halves.
+/// Stores the sums of up to four rows. Each half of `halves` has one 32-bit lane for each row.
 template <std::size_t kRows>
 [[gnu::always_inline]] inline void store_products(__m256i halves, std::int32_t* products) {
     const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));

@@ -23,7 +23,7 @@ struct AlignedAllocator {
     }
     void deallocate(T* memory, std::size_t) noexcept { ::operator delete(memory, std::align_val_t{kCacheLine}); }
 
-    /// Without a value, an element is left as it is: these vectors are filled right after they are made.
+    /// Without a value, an element stays uninitialised: these vectors are filled right after they are made.
     template <class U>
     void construct(U* element) noexcept {
         ::new (static_cast<void*>(element)) U;

@@ -36,7 +36,7 @@ constexpr Tables make_tables() {
 
 constexpr Tables kTables = make_tables();
 
-/// Eight bytes a step ("slicing by 8", Kounavis and Berry, ISCC 2005), for processors without an instruction for it.
+/// Eight bytes at a time ("slicing by 8", Kounavis and Berry, ISCC 2005), for processors without a CRC instruction.
 std::uint32_t extend_by_table(std::uint32_t crc, const std::uint8_t* bytes, std::size_t size) {
     for (; size >= 8; bytes += 8, size -= 8) {
         std::uint64_t chunk;
@@ -53,7 +53,7 @@ void quarters_by_table(const std::uint8_t* bytes, std::size_t quarter, std::uint
     for (std::size_t i = 0; i < kQuarters; ++i) crcs[i] = extend_by_table(crcs[i], bytes + i * quarter, quarter);
 }
 
-// The instruction takes three cycles and starts one each cycle: the quarters' chains fill the gaps of one another.
+// The instruction takes three cycles, and one can start in each cycle: the chains of the four quarters overlap.
 #if defined(__x86_64__)
 #define VPR_CRC_TARGET __attribute__((target("sse4.2")))
 bool has_instruction() { return __builtin_cpu_supports("sse4.2") != 0; }

@@ -18,7 +18,7 @@ namespace {
     throw IndexFileError(path + ": " + what + ": " + std::strerror(errno));
 }
 
-/// An open file that is closed whatever happens; a mapping outlives it.
+/// An open file. The destructor closes it; a mapping outlives it.
 struct OpenFile {
     explicit OpenFile(const std::string& path) : descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
         if (descriptor < 0) fail_errno(path, "cannot be opened");
@@ -41,7 +41,8 @@ MappedFile::MappedFile(const std::string& path, std::size_t least_bytes) : path_
         throw IndexFileError(path + ": has " + std::to_string(size_) + " bytes, expected at least " +
                              std::to_string(least_bytes));
     }
-    // Writable, so that links can be added to rows of the file; what is not written stays shared with its cache.
+    // Writable, so that links can be added to rows of the file. Pages that are not written stay shared with the page
+    // cache.
     void* const memory =
         ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.descriptor, 0);
     if (memory == MAP_FAILED) fail_errno(path, "cannot be mapped");
@@ -66,7 +67,7 @@ void MappedFile::check(std::size_t block) const {
     if (block_checksum(from, bytes) != checksums_[block]) {
         throw IndexFileError(path_ + ": is damaged in block " + std::to_string(block) + " of 64 KiB");
     }
-    // Two threads may both have checked it; one of them counts.
+    // Two threads may check a block at once. Only one of them counts it.
     if (checked_[block].exchange(1, std::memory_order_relaxed) == 0) unchecked_.fetch_sub(1, std::memory_order_relaxed);
 }
 

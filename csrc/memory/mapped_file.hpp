@@ -9,21 +9,21 @@
 
 namespace vpr {
 
-/// An index file cannot be used; the message says what was found and what was expected.
+/// An index file cannot be used. The message says what was found and what was expected.
 class IndexFileError : public std::runtime_error {
    public:
     using std::runtime_error::runtime_error;
 };
 
-/// A file in memory, in blocks of 64 KiB that are checked against their checksums before their first use.
+/// A memory-mapped file. Each block of 64 KiB is checked against its checksum before its first use.
 ///
-/// Thread-safe. What is written to the memory is private to the process and never reaches the file. The file must not
-/// be cut or written in place while it is mapped; whoever makes a new one renames it into place.
+/// Thread-safe. Writes to the memory stay private to the process and never reach the file. The file must not be
+/// truncated or written in place while it is mapped. A new version must be renamed into place.
 class MappedFile {
    public:
     static constexpr std::size_t kBlockBytes = 65536;
 
-    /// Map a file whole.
+    /// Map the whole file.
     ///
     /// @throws IndexFileError  it cannot be opened or mapped, or is shorter than `least_bytes`.
     MappedFile(const std::string& path, std::size_t least_bytes);
@@ -35,10 +35,10 @@ class MappedFile {
     std::uint8_t* data() const noexcept { return data_; }
     std::size_t size() const noexcept { return size_; }
 
-    /// Say where blocks start, and where their checksums lie in the file.
+    /// Set where the blocks start and where their checksums lie.
     void expect(std::size_t first_block_at, const std::uint32_t* checksums);
 
-    /// Make sure that the blocks of a range have been checked. Memory outside of the file is nobody's concern.
+    /// Check the blocks of a range that were not checked before. Memory outside the blocks is ignored.
     ///
     /// @throws IndexFileError  a block is damaged.
     void need(const void* from, std::size_t bytes) const {
@@ -50,7 +50,7 @@ class MappedFile {
         }
     }
 
-    /// Check every block that has not been.
+    /// Check all blocks that were not checked before.
     void need_all() const;
 
     bool all_checked() const noexcept { return unchecked_.load(std::memory_order_relaxed) == 0; }

@@ -23,7 +23,7 @@ constexpr double kMoved = 0.2;
 
 /// The mean of the rows of an index and of those to add, and their distance from it.
 ///
-/// @return  nothing if a value is impossible, which a damaged file can cause.
+/// @return  nothing if a value is impossible, which a crafted file can cause.
 std::optional<Centre> centre_of(const Rows& rows, const Encoder& encoder, const float* added, std::size_t count) {
     const std::size_t dim = rows.layout.dim;
     const std::size_t total = rows.count + count;

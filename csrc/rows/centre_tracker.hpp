@@ -16,7 +16,7 @@ class CentreTracker {
    public:
     /// The new centre to use before rows are added.
     ///
-    /// Codes without stored descriptors (int8) cannot be encoded again. They get one centre, from the first batch, if
+    /// Rows without stored descriptors (int8) cannot be encoded again. They get one centre, from the first batch, if
     /// that has 1024 rows or more.
     ///
     /// @param rows     the rows of the index, encoded by `encoder`.

@@ -62,7 +62,7 @@ Column::Growth Column::growth_for(std::size_t used, std::size_t wanted) const {
 }
 
 void Column::grow(Growth growth) {
-    // First what can fail: a chunk must be in both or in neither.
+    // Reserve first, which can fail: a chunk must be in both vectors or in neither.
     chunks_.reserve(growth.first + growth.chunks.size());
     owned_.reserve(growth.first + growth.chunks.size());
     chunks_.resize(growth.first);
@@ -83,7 +83,7 @@ void Column::settle(std::size_t from, std::size_t to) noexcept {
         const std::size_t end = std::min((to - first) * record_bytes_, chunk_bytes);
         std::uint8_t* const memory = chunks_[chunk] + begin / kHugePage * kHugePage;
         const std::size_t full = end / kHugePage * kHugePage - std::min(end, begin) / kHugePage * kHugePage;
-        // Wishes: without them the index works, slower.
+        // These are hints. Without them the index works, but slower.
         if (full > 0 && ::madvise(memory, full, kCollapse) != 0) ::madvise(memory, full, MADV_HUGEPAGE);
     }
 }

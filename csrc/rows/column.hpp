@@ -9,8 +9,8 @@ namespace vpr {
 
 /// A growing array of records of one size, in chunks that never move. The first chunks may lie in a mapped file.
 ///
-/// Readers and the writer are kept apart by whoever owns it; see PlaceIndex. Growing is in two steps so that only
-/// the short second one must keep readers away.
+/// The owner keeps readers and the writer apart. Growing has two steps, so that only the short second one excludes
+/// readers.
 class Column {
    public:
     struct FreeMemory {
@@ -38,22 +38,22 @@ class Column {
         return chunks_[record >> shift_] + (record & mask_) * record_bytes_;
     }
 
-    /// Records from `record` to the end of its chunk, of `count` in all: they lie one after the other.
+    /// Records from `record` to the end of its chunk, but not beyond `count`. They are contiguous in memory.
     std::size_t run_length(std::size_t record, std::size_t count) const noexcept;
 
-    /// Let the first `count` records be those of a mapped file. Only for an empty column.
+    /// Use a mapped file for the first `count` records. Only for an empty column.
     void adopt(std::uint8_t* section, std::size_t count);
 
-    /// What the column lacks to hold `wanted` records, of which `used` are there. A chunk that the mapped file fills
-    /// in part only comes back as a copy with room.
+    /// The chunks that the column lacks to hold `wanted` records. `used` records are in it. A chunk that the mapped
+    /// file fills only in part is replaced by a copy with room.
     Growth growth_for(std::size_t used, std::size_t wanted) const;
 
-    /// Take in what `growth_for` gave.
+    /// Add the chunks that `growth_for` made.
     void grow(Growth growth);
 
-    /// Told that records `from` to `to` were filled: ask for huge pages where the memory is full. A search reads rows
-    /// all over the place, and with pages of 4 KiB waits longer for their addresses than for the rows; with huge pages
-    /// from the start a small index would take megabytes.
+    /// Call after records `from` to `to` were filled: requests huge pages for memory that is full. A search reads rows
+    /// in random order, and with pages of 4 KiB it waits longer for their addresses than for the rows. Huge pages from
+    /// the start would cost a small index megabytes.
     void settle(std::size_t from, std::size_t to) noexcept;
 
    private:
@@ -61,7 +61,7 @@ class Column {
     std::size_t shift_ = 0;
     std::size_t mask_ = 0;
     std::vector<std::uint8_t*> chunks_;
-    std::vector<Memory> owned_;  // as long as `chunks_`; null where the chunk is mapped
+    std::vector<Memory> owned_;  // parallel to `chunks_`; null where the chunk is mapped
 };
 
 }  // namespace vpr

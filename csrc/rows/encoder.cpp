@@ -10,13 +10,13 @@
 namespace vpr {
 namespace {
 
-// A rotated unit vector has dimensions of deviation 1 / sqrt(code_dim); a code spans this many deviations to either
-// side. One dimension in 16,000 is clipped, which the bounds of its row account for.
+// Each dimension of a rotated unit vector has standard deviation 1 / sqrt(code_dim). A code covers this many deviations
+// to either side. One dimension in 16,000 is clipped, and the bounds of its row account for that.
 constexpr double kSpan = 4.0;
 
 constexpr float kLargestCode = 127.0F;
-constexpr float kMiddle = 7.5F - 128;                 // what an upper nibble of 0 stands for: the codes -128 to -113
-constexpr std::uint64_t kSeed = 0x53747275'63745650;  // part of the file format: another one makes other codes
+constexpr float kMiddle = 7.5F - 128;                 // value of an upper nibble of 0: the middle of -128 to -113
+constexpr std::uint64_t kSeed = 0x53747275'63745650;  // part of the file format: another seed makes other codes
 
 /// Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators (OOPSLA 2014), SplitMix64.
 std::uint64_t scramble(std::uint64_t value) {
@@ -32,18 +32,18 @@ std::size_t largest_power_of_two(std::size_t up_to) {
     return power;
 }
 
-/// A length of which the square was summed in steps. The sum of this many float32 squares is right to one part in a
-/// thousand, by a wide margin.
+/// A length from its sum of squares, in steps. The factor covers the error of the sum: this many float32 squares add up
+/// to one part in a thousand, by a wide margin.
 double length_of(double squared_steps, double step) { return std::sqrt(squared_steps) * 1.001 * step; }
 
-/// Values, and zeros up to a size.
+/// Copies values and appends zeros up to a size.
 AlignedVector<float> padded(const float* values, std::size_t count, std::size_t size) {
     AlignedVector<float> result(size);
     std::fill(std::copy_n(values, count, result.begin()), result.end(), 0.0F);
     return result;
 }
 
-/// Rounded up, so that the bound holds.
+/// An error in units of a bound, rounded up so that the bound holds.
 std::uint8_t in_units(double error, double unit) {
     const double units = std::ceil(error / unit);
     return units < CodeBounds::kUnbounded ? static_cast<std::uint8_t>(units) : CodeBounds::kUnbounded;
@@ -64,8 +64,8 @@ Encoder::Encoder(const Layout& layout, const Kernels& kernels, Centre centre)
     const std::size_t power = largest_power_of_two(size);
     const std::size_t rounds = power == size ? 2 : 3;
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(power)));
-    // One round would do for most descriptors. One with few values, or few dimensions in a longer code, comes out of it
-    // as a few numbers over and over, and so do the errors of their rounding, which then add up.
+    // One round is enough for most descriptors. But a descriptor with few nonzero values, or with few dimensions in a
+    // longer code, becomes a few numbers repeated many times. Their rounding errors repeat as well and add up.
     signs_.resize(rounds * size);
     for (std::size_t i = 0; i < signs_.size(); ++i) {
         const std::size_t round = i / size;
@@ -74,9 +74,8 @@ Encoder::Encoder(const Layout& layout, const Kernels& kernels, Centre centre)
         signs_[i] = (scramble(kSeed + i) & 1U) != 0 ? 1.0F : -1.0F;
         if (transformed) signs_[i] *= scale;
     }
-    // Each stage of a rotation, and each level of a sum, errs by half a unit in the last place of what it holds: 2^-24
-    // for lengths of 1. A similarity has the rotations of a query, a row and the middle in it, and two sums; twice
-    // that.
+    // Each stage of a rotation and each level of a sum errs by half a unit in the last place, 2^-24 for lengths of 1. A
+    // similarity depends on the rotations of a query, a row and the middle, and on two sums. The total is doubled.
     const double stages = static_cast<double>(rounds) * (std::log2(static_cast<double>(power)) + 3);
     const double additions = static_cast<double>(size) / 32 + 6;
     rounding_ = std::ldexp(8 * stages + 4 * additions, -24);
@@ -93,7 +92,7 @@ void Encoder::rotate(float* values) const {
         for (std::size_t i = 0; i < size; ++i) values[i] *= signs[i];
         kernels_.hadamard(values + (round % 2 == 0 ? 0 : size - power), power);
         if (power == size || round > 0) continue;
-        // Of a size that is no power of two each transform covers one end; this carries its values to the other.
+        // If the size is no power of two, each transform covers one end. This step carries its values to the other.
         constexpr float kHalf = 0.70710678118654752F;  // square root of 1/2
         for (std::size_t i = 0; i < size / 2; ++i) {
             const float a = values[i] * kHalf;
@@ -127,7 +126,7 @@ double Encoder::encode_row(const float* descriptor, const RowTarget& target) con
     AlignedVector<std::int8_t> code(size);
     float error = kernels_.round_to_codes(rotated.data(), row_steps_, size, code.data());
     if (layout_.precision == Precision::int8) {
-        std::copy(code.begin(), code.end(), rotated.begin());  // here the code is the descriptor
+        std::copy(code.begin(), code.end(), rotated.begin());  // an int8 row stores only its code
         error = 0.0F;
         distance = std::sqrt(kernels_.squared_length(rotated.data(), size)) * row_step_;
     }

@@ -12,7 +12,7 @@ namespace vpr {
 ///         `result` is then unspecified.
 void l2_normalize(const float* rows, std::size_t count, std::size_t dim, float* result);
 
-/// Refuse what the index must never hold: non-finite values, and rows that are not of unit length.
+/// Refuse rows that an index must never hold: values that are not finite, or a length other than 1.
 ///
 /// @param what  what a row is called in the message: "descriptor" or "query".
 /// @throws std::invalid_argument  naming the first bad row.

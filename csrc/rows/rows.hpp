@@ -12,19 +12,19 @@
 
 namespace vpr {
 
-/// What one query found: (similarity, row).
+/// The answer to one query: (similarity, row).
 using Nearest = std::vector<std::pair<float, std::uint32_t>>;
 
-/// Descriptors in the order in which they were added, each with its place id and its codes.
+/// Descriptors in the order in which they were added, with their place ids and codes.
 ///
-/// What a search reads together lies together: a walk reads upper planes alone, a scan of sketches nothing else.
+/// Data that a search reads together lies together: a walk reads only upper planes, a scan of sketches only sketches.
 struct Rows {
-    static constexpr std::size_t kLargest = 0x7FFFFFFE;  // rows; a walk needs one bit of 32
+    static constexpr std::size_t kLargest = 0x7FFFFFFE;  // rows; a walk needs one of 32 bits as a mark
 
     Layout layout;
     std::size_t count = 0;
     std::size_t removed_count = 0;
-    float farthest = 0;  ///< no row, published or written, is farther from the encoder's middle
+    float farthest = 0;  ///< at least the distance of any row, published or written, from the middle
     Column ids;          ///< int64
     Column removed;      ///< uint8, 0 or 1
     Column high_bounds;  ///< uint8, see CodeBounds
@@ -40,31 +40,31 @@ struct Rows {
     bool is_removed(std::size_t row) const noexcept { return removed_count > 0 && *removed.at(row) != 0; }
     std::size_t sketch_blocks() const noexcept { return (count + Layout::kBlockRows - 1) / Layout::kBlockRows; }
 
-    /// The columns, in the order in which a file has them, with the number of records of each.
+    /// The columns in the order of the file, each with its number of records.
     static constexpr std::size_t kColumns = 8;
     std::array<std::pair<Column*, std::size_t>, kColumns> columns();
     std::array<std::pair<const Column*, std::size_t>, kColumns> columns() const;
 
-    /// Memory for `more` rows: `growth_for` makes it and takes time, `grow` takes it in.
+    /// Memory for `more` rows. `growth_for` allocates it, which takes time; `grow` adds it.
     using Growth = std::array<Column::Growth, kColumns>;
     Growth growth_for(std::size_t more) const;
     void grow(Growth growth);
 
-    /// Write a row that is not published yet, where there is memory for it. Searches may go on meanwhile.
+    /// Write a row behind the published ones, into memory that exists. Searches may run meanwhile.
     ///
     /// @return  see Encoder::encode_row.
     double write(std::size_t row, std::int64_t id, const float* descriptor, const Encoder& encoder);
 
-    /// Let searches see the next `more` rows, which must have been written. Searches must wait meanwhile.
+    /// Let searches see the next `more` rows, which must be written. No search may run meanwhile.
     void publish(std::size_t more) noexcept;
 
     void set_farthest(double distance) noexcept;
 
-    /// The same rows, encoded anew; rows that are written and not published are left behind. Not for int8 rows.
+    /// The published rows, encoded again. Not for int8 rows.
     Rows encoded_by(const Encoder& encoder) const;
 
    private:
-    // The block of sketches that published and written rows share, with those of the written alone.
+    // The new sketches of a block that has published rows already. `publish` merges them into it.
     AlignedVector<std::uint8_t> pending_sketches_;
 };
 

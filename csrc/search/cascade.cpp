@@ -10,22 +10,23 @@
 namespace vpr {
 namespace {
 
-// Rows that sketches choose: 768 for sketches of 256 bits, fewer for longer ones. Of 100,000 places under harsh change
-// these hold the nearest in 99.3 % of queries of 512 dimensions, and 98.5 % of the ten nearest (benchmarks/search.py).
+// Rows that sketches select: 768 with sketches of 256 bits, fewer with longer ones. Among 100,000 places under harsh
+// change these include the nearest place for 99.3 % of queries of 512 dimensions, and 98.5 % of the ten nearest
+// (benchmarks/search.py).
 constexpr std::size_t kSketchCandidateBits = 768 * 256;
 constexpr std::size_t kSketchCandidatesPerK = 16;
 
-// Codes err like normal deviates. Candidates within this many deviations of the k-th best are scored.
+// The errors of codes are about normal. Candidates within this many standard deviations of the k-th best are scored.
 constexpr double kDeviations = 3.0;
 
-constexpr std::size_t kFewMore = 16;  // candidates that are scored sooner than sorted out
+constexpr std::size_t kFewMore = 16;  // scoring so few more candidates is faster than excluding them
 
 }  // namespace
 
 std::size_t kept_on_walk(const Rows& rows, std::size_t k, std::size_t ef) noexcept {
     const std::size_t kept = std::min(std::max(ef, k), rows.count);
     if (rows.removed_count == 0) return kept;
-    // Removed rows lead on like others but are no answers: make room for both.
+    // A walk passes through removed rows but does not return them: make room for both.
     return std::min(rows.count, kept * rows.count / std::max<std::size_t>(rows.count - rows.removed_count, 1));
 }
 
@@ -45,7 +46,7 @@ std::vector<std::int32_t> Cascade::products(const std::int8_t* code, const Colum
     for (std::size_t i = 0; i < rows.size(); ++i) {
         from[i] = planes.at(rows[i]);
         if (file_ != nullptr) file_->need(from[i], planes.record_bytes());
-        __builtin_prefetch(from[i]);  // the rest of the row follows by itself
+        __builtin_prefetch(from[i]);  // the processor prefetches the rest of the row
     }
     std::vector<std::int32_t> result(rows.size());
     kernels_.plane_products(code, from.data(), from.size(), planes.record_bytes(), result.data());
@@ -60,12 +61,12 @@ std::vector<std::int32_t> Cascade::whole_products(const std::int8_t* code, std::
     return result;
 }
 
-/// The k best of some rows that are not removed, each looked at by its descriptor.
+/// Scores rows, none of them removed, and returns the k best.
 Nearest Cascade::best_of(const EncodedQuery& query, const std::vector<std::uint32_t>& rows, std::size_t k) {
     Nearest found;
     found.reserve(rows.size());
     if (rows_.layout.precision == Precision::int8) {
-        // The code is all there is of the row; the query keeps what its own rounding left.
+        // The row has only its code. The query also has the fraction that its own rounding left.
         const std::vector<std::int32_t> whole = whole_products(query.code.data(), query.code_sum, rows);
         const std::vector<std::int32_t> fraction = whole_products(query.fraction.data(), query.fraction_sum, rows);
         for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -79,7 +80,7 @@ Nearest Cascade::best_of(const EncodedQuery& query, const std::vector<std::uint3
         }
         for (const std::uint32_t row : rows) found.emplace_back(score(query, row), row);
     }
-    // A file may hold anything: what is no number is no similarity, and cannot be put in order.
+    // A crafted file may hold NaN, which cannot be sorted.
     for (auto& [similarity, row] : found) similarity = similarity > -2.0F ? similarity : -2.0F;
     effort_.scored += rows.size();
     const auto better = [this](const Nearest::value_type& a, const Nearest::value_type& b) {
@@ -91,10 +92,10 @@ Nearest Cascade::best_of(const EncodedQuery& query, const std::vector<std::uint3
     return found;
 }
 
-/// Drop the candidates whose products are so far below the k-th best that what they stand for cannot be among the k.
+/// Drop candidates whose product is so far below the k-th best that they cannot be among the k best.
 void Cascade::keep_contenders(std::vector<Candidate>& candidates, std::size_t k, double error) {
     if (candidates.size() <= k) return;
-    std::vector<std::int32_t> best;  // a heap, its least on top
+    std::vector<std::int32_t> best;  // a heap with the least on top
     best.reserve(k);
     for (const Candidate& candidate : candidates) {
         if (best.size() == k) {
@@ -111,12 +112,12 @@ void Cascade::keep_contenders(std::vector<Candidate>& candidates, std::size_t k,
         candidates.end());
 }
 
-/// Score the candidates, given by the products of their upper planes, that codes cannot tell from the k best.
+/// Score the candidates that codes cannot tell from the k best. Their products are of upper planes.
 Nearest Cascade::narrow(const EncodedQuery& query, std::vector<Candidate> candidates, std::size_t k) {
     keep_contenders(candidates, k, encoder_.product_error());
     std::vector<std::uint32_t> rows = rows_of(candidates);
     if (rows.size() > k + kFewMore) {
-        // The lower planes are a quarter of what a descriptor takes. Both codes err, the query's by its own rounding.
+        // Lower planes take a quarter of the memory of descriptors. With them, both codes have a rounding error.
         const std::vector<std::int32_t> low = products(query.code.data(), rows_.low, rows);
         for (std::size_t i = 0; i < rows.size(); ++i) candidates[i].product = 16 * candidates[i].product + low[i];
         keep_contenders(candidates, k, std::sqrt(2.0) * encoder_.product_error());
@@ -170,7 +171,7 @@ Nearest Cascade::by_graph(const EncodedQuery& query, std::size_t k, std::size_t 
             if (!rows_.is_removed(twin)) candidates.push_back({candidate.product, twin});
         }
     }
-    // The graph leads to fewer than were asked for, after many removals say.
+    // The walk found too few, for example after many removals.
     if (candidates.size() < std::min(k, live())) return scan(query, k);
     return narrow(query, std::move(candidates), k);
 }

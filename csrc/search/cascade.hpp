@@ -13,44 +13,43 @@
 
 namespace vpr {
 
-/// What a search did.
+/// How a search was done, and how much it read.
 struct Effort {
-    Method method = Method::scan;  ///< the way that led to the answer
-    std::size_t compared = 0;      ///< rows of which a code or a sketch was looked at
-    std::size_t scored = 0;        ///< rows of which the stored descriptor was looked at
+    Method method = Method::scan;  ///< the method that gave the answer
+    std::size_t compared = 0;      ///< rows whose code or sketch was read
+    std::size_t scored = 0;        ///< rows whose stored descriptor was read
 };
 
-/// Rows that a walk must keep, to end with as many that are not removed as one that keeps `ef` would without removals.
+/// The number of rows that a walk must keep so that about max(ef, k) are left after removed rows are dropped.
 std::size_t kept_on_walk(const Rows& rows, std::size_t k, std::size_t ef) noexcept;
 
-/// The three ways through an index. Each narrows many rows down by something cheap, and scores what is left by the
-/// stored descriptors. They return the min(k, live rows) best of what they found: (similarity, row), best first, ties
-/// by place id.
+/// The three ways through an index. Each narrows many rows down by cheap comparisons and scores the rest with their
+/// stored descriptors. Each returns the min(k, live rows) best of the rows it found, best first, ties by place id.
 ///
-/// Looks at an index as it stands: whoever makes one keeps writers away for as long.
+/// A cascade reads an index as it stands: the caller keeps writers away while it is in use.
 class Cascade {
    public:
-    /// @param file  where the rows lie if in a file that has unchecked blocks; else null.
+    /// @param file  the file that holds the rows, if it has unchecked blocks; else null.
     Cascade(const Rows& rows, const Graph* graph, const Encoder& encoder, const Kernels& kernels,
             const MappedFile* file)
         : rows_(rows), graph_(graph), encoder_(encoder), kernels_(kernels), file_(file) {}
 
-    /// Provably the k rows of the largest similarity, as scored: the upper planes of all rows bound what they can
-    /// reach, the lower planes of those left bound it closer, and whatever the bounds cannot exclude is scored.
+    /// The k most similar rows, provably, as scored. Upper planes bound the similarity of every row. Lower planes bound
+    /// it closer for the rows that are left. Every row that the bounds cannot exclude is scored.
     Nearest scan(const EncodedQuery& query, std::size_t k);
 
-    /// All sketches, then the codes of the best, then the descriptors of the best of these.
+    /// Compares all sketches, then the codes of the best rows, then scores the best of these.
     Nearest by_sketch(const EncodedQuery& query, std::size_t k);
 
-    /// A walk through the graph, then the descriptors of the best it met.
+    /// Walks the graph, then scores the best rows that it met.
     ///
     /// @param ef       rows that the walk keeps, at least k.
-    /// @param seeds    rows to start from.
-    /// @param descend  whether to start from the graph's entry as well.
+    /// @param seeds    additional rows to start from.
+    /// @param descend  whether to start from the graph's entry.
     Nearest by_graph(const EncodedQuery& query, std::size_t k, std::size_t ef,
                      const std::vector<std::uint32_t>& seeds = {}, bool descend = true);
 
-    /// By one of these ways; `ef` is the graph's.
+    /// Search by the given method. Only the graph uses `ef`.
     Nearest by(Method method, const EncodedQuery& query, std::size_t k, std::size_t ef) {
         if (method == Method::graph) return by_graph(query, k, ef);
         return method == Method::sketch ? by_sketch(query, k) : scan(query, k);
@@ -60,11 +59,11 @@ class Cascade {
 
    private:
     struct Candidate {
-        std::int32_t product;  // of codes, the larger the nearer
+        std::int32_t product;  // of codes; larger is nearer
         std::uint32_t row;
     };
 
-    /// The products of all upper planes, and the best of each so many rows.
+    /// The products of all upper planes, and the best product of each screen of rows.
     struct UpperProducts {
         std::size_t screen;
         std::vector<std::int32_t> products;

@@ -1,4 +1,4 @@
-// The way through an index that misses nothing.
+// Cascade::scan, the exact search.
 
 #include <algorithm>
 #include <cmath>
@@ -10,16 +10,16 @@
 namespace vpr {
 namespace {
 
-constexpr std::size_t kScanRows = 2048;  // whose products fit the nearest cache
-constexpr std::size_t kPromising = 16;   // rows whose scores say what an answer must reach; more do not raise it
+constexpr std::size_t kScanRows = 2048;  // their products fit the nearest cache
+constexpr std::size_t kPromising = 16;   // rows whose scores give the floor; more do not raise it
 
-/// What a product must reach, where each unit of a row's bound may be worth some more. Whole numbers, rounded so that
-/// no row is dropped that could reach it.
+/// The product that a row must reach, given how much each unit of its bound may add. Whole numbers, rounded so that no
+/// row is dropped that could reach the similarity.
 struct Limit {
     std::int64_t least;
     std::int64_t bound_worth;
 
-    /// @param similarity  what must be reached, of which a product of 1 is `unit` and a bound of 1 is `bound_unit`.
+    /// @param similarity  what must be reached. A product of 1 is worth `unit`, a bound of 1 is worth `bound_unit`.
     static Limit of(double similarity, double bound_unit, double unit) {
         return {whole(similarity / unit) - 1, whole(bound_unit / unit) + 1};
     }
@@ -30,12 +30,12 @@ struct Limit {
 
    private:
     static std::int64_t whole(double steps) {
-        constexpr double kMost = 1e15;  // beyond any product, and may be added to; what is no number is least
+        constexpr double kMost = 1e15;  // beyond any product, and safe to add to; NaN becomes -kMost
         return static_cast<std::int64_t>(std::floor(steps > -kMost ? std::min(steps, kMost) : -kMost));
     }
 };
 
-/// Not std::max_element, which is after a position and therefore not vectorised.
+/// Unlike std::max_element, this needs no position and is vectorised.
 template <class T>
 T largest(const T* values, std::size_t count) {
     T most = values[0];
@@ -43,12 +43,12 @@ T largest(const T* values, std::size_t count) {
     return most;
 }
 
-/// Rows of a screen: they are looked at one by one only if the best of them matters.
+/// The number of rows in a screen. Its rows are examined one by one only if the best of them matters.
 std::size_t screen_rows(std::size_t rows) { return rows < 16384 ? 16 : 64; }
 
 }  // namespace
 
-/// The products of all upper planes, and the best of each screen.
+/// The products of all upper planes, and the best product of each screen.
 Cascade::UpperProducts Cascade::upper_products(const EncodedQuery& query) {
     UpperProducts upper{screen_rows(rows_.count), std::vector<std::int32_t>(rows_.count), {}};
     upper.best.reserve(rows_.count / upper.screen + 1);
@@ -67,9 +67,9 @@ Cascade::UpperProducts Cascade::upper_products(const EncodedQuery& query) {
     return upper;
 }
 
-/// The `wanted` rows of the best products, or all that are not removed.
+/// The `wanted` rows with the largest products, or all that are not removed.
 std::vector<std::uint32_t> Cascade::promising_rows(const UpperProducts& upper, std::size_t wanted) const {
-    // As many rows as screens reach the least of the best screens: look at one in a few screens only.
+    // The `wanted` best screens hold at least `wanted` rows that reach `least`. Skip the other screens.
     std::int32_t least = std::numeric_limits<std::int32_t>::min();
     if (upper.best.size() > wanted && rows_.removed_count == 0) {
         std::vector<std::int32_t> best(upper.best);
@@ -94,10 +94,10 @@ std::vector<std::uint32_t> Cascade::promising_rows(const UpperProducts& upper, s
     return rows_of(candidates);
 }
 
-/// The rows that may have a similarity of `floor` or more, in order.
+/// The rows whose similarity may be `floor` or more, in order.
 ///
-/// What products say of a similarity, and how far off they may be: |q.x - q'.x'| is at most |q'| |x - x'| + |q - q'|
-/// |x| for a query q, a row x without the middle, and their codes q' and x'.
+/// The error of a product of codes: |q.x - q'.x'| <= |q'| |x - x'| + |q - q'| |x| for a query q, a row x without the
+/// middle, and their codes q' and x'.
 std::vector<std::uint32_t> Cascade::rows_that_may_reach(double floor, const EncodedQuery& query,
                                                         const UpperProducts& upper) {
     const double unit = encoder_.similarity_unit();
@@ -112,7 +112,7 @@ std::vector<std::uint32_t> Cascade::rows_that_may_reach(double floor, const Enco
         const std::size_t count = std::min(rows_.count - first, upper.screen);
         const std::uint8_t* const bounds = rows_.high_bounds.at(first);
         if (file_ != nullptr) file_->need(bounds, count);
-        // The best product with the widest bound reaches as far as any row of the screen.
+        // The best product with the widest bound is an upper bound for every row of the screen.
         if (!by_upper.reached(upper.best[first / upper.screen], largest(bounds, count))) continue;
         for (std::size_t i = 0; i < count; ++i) {
             if (by_upper.reached(upper.products[first + i], bounds[i]) && !rows_.is_removed(first + i)) {
@@ -136,11 +136,11 @@ Nearest Cascade::scan(const EncodedQuery& query, std::size_t k) {
     effort_.method = Method::scan;
     if (k == 0 || live() == 0) return {};
     const UpperProducts upper = upper_products(query);
-    // The k-th best of any k rows is a floor: what cannot reach it is no answer.
+    // The k-th best score of any k rows is a floor: a row that cannot reach it is no answer.
     const std::vector<std::uint32_t> promising = promising_rows(upper, std::max(k, kPromising));
     const Nearest sure = best_of(query, promising, k);
     std::vector<std::uint32_t> rows = rows_that_may_reach(sure.back().first, query, upper);
-    // Bounds of a file that contradicts itself may have excluded even these.
+    // Wrong bounds in a crafted file may have excluded even these.
     for (const auto& [similarity, row] : sure) {
         if (!std::binary_search(rows.begin(), rows.end(), row))
             rows.insert(std::lower_bound(rows.begin(), rows.end(), row), row);

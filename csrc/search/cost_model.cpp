@@ -18,7 +18,7 @@ constexpr std::size_t kSketchBlocks = 2048;  // 2 MB
 constexpr std::size_t kGathered = 32;        // rows at a time, as on a walk
 constexpr std::size_t kGathers = 256;
 
-/// The least of a few runs, in nanoseconds: what the machine takes when nobody else uses it, and its memory is there.
+/// The shortest of four runs, in nanoseconds: without other load, and with the memory mapped.
 template <class Work>
 double nanoseconds(const Work& work) {
     double least = 1e12;
@@ -71,15 +71,17 @@ Method cheapest(const Costs& costs, const Layout& layout, std::size_t rows, bool
     const auto count = static_cast<double>(rows);
     const double plane_lines = static_cast<double>(layout.plane_bytes()) / kCacheLine;
     const double bytes_a_row = static_cast<double>(layout.plane_bytes());
-    // A scan reads every upper plane, and says of every row what it may reach: about as much again as 100 bytes.
+    // A scan reads every upper plane and bounds every row. The bounds cost about as much as 100 more bytes.
     const double scan = count * (bytes_a_row + 100) * costs.scan_byte;
-    // Sketches, the sums of which are looked at a few times; then the upper planes of about 1,000 rows.
+    // A sketch search reads all sketches, passes over their sums a few times, and reads the upper planes of about 1,000
+    // rows.
     const double sketch_bytes = static_cast<double>(layout.sketch_block_bytes()) / Layout::kBlockRows;
     const double sketch = count * (sketch_bytes + 10) * costs.sketch_byte + 1000 * plane_lines * costs.gather_line;
-    // A walk compares about a dozen rows for each that it keeps and each halving of the map; twice over, for the links.
+    // A walk compares about 12 rows for each that it keeps and for each halving of the map. The factor 2 is for the
+    // links.
     const auto keeps = static_cast<double>(kept);
     const double compared = 12 * (keeps + std::log2(count + 1));
-    // And each that gets in moves half of those that are kept.
+    // Each row that enters the pool moves half of the rows in it.
     const double walk = compared * (2 * plane_lines * costs.gather_line + keeps / 32);
     Method best = Method::scan;
     double least = scan;

@@ -7,21 +7,21 @@
 
 namespace vpr {
 
-/// A way through an index; see Cascade.
+/// A method of searching an index; see Cascade.
 enum class Method { choose, scan, sketch, graph };
 
-/// What reading costs on one machine, in nanoseconds, where a map lies in the outer caches: where methods are close.
-/// As measured on a server with Zen 4, until they are measured here.
+/// What reading costs on one machine, in nanoseconds, when the map lies in the outer caches: there the methods take
+/// similar time. The defaults were measured on a server with Zen 4.
 struct Costs {
-    double scan_byte = 0.022;    ///< a byte of upper planes, one row after the other
+    double scan_byte = 0.022;    ///< a byte of upper planes, read in order
     double sketch_byte = 0.022;  ///< a byte of sketches
-    double gather_line = 2.5;    ///< a cache line of rows that lie anywhere, several at a time
+    double gather_line = 2.5;    ///< a cache line of rows in random order, several at a time
 
-    /// Measure them, in about 10 ms.
+    /// Measure the costs on this machine, in about 10 ms.
     static Costs measure(const Kernels& kernels);
 };
 
-/// The method that is expected to be done first.
+/// The method that is expected to be the fastest.
 ///
 /// @param rows       in the index.
 /// @param has_graph  whether a walk is possible.

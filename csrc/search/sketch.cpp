@@ -14,14 +14,14 @@ constexpr int kLargestCode = 127;
 constexpr int kLargestSum = 63 * 128;
 constexpr std::size_t kSample = 2048;
 
-/// Of each four bits, the signs that they stand for.
+/// The signs that each value of four bits stands for.
 constexpr std::int8_t kSigns[4][16] = {{-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1},
                                        {-1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1},
                                        {-1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1},
                                        {-1, -1, -1, -1, -1, -1, -1, -1, 1, 1, 1, 1, 1, 1, 1, 1}};
 
-/// For each group of four dimensions and each choice of signs, the sum of a code with these signs, from 0
-/// to 63 as `sketch_sums` wants it.
+/// For each group of four dimensions and each choice of signs: the sum of the query's code with these signs, scaled to
+/// 0 to 63 as `sketch_sums` requires.
 AlignedVector<std::uint8_t> make_tables(const std::int8_t* code, std::size_t groups) {
     AlignedVector<std::uint8_t> tables(16 * groups);
     for (std::size_t group = 0; group < groups; ++group) {
@@ -34,7 +34,7 @@ AlignedVector<std::uint8_t> make_tables(const std::int8_t* code, std::size_t gro
     return tables;
 }
 
-/// A threshold that `least` to `most` of the sums are above; more where equal ones leave no choice.
+/// A threshold with `least` to `most` sums above it; with more if equal sums leave no choice.
 ///
 /// @param probe  where to begin.
 int find_threshold(const Kernels& kernels, const AlignedVector<std::uint16_t>& sums, std::size_t least,
@@ -44,7 +44,7 @@ int find_threshold(const Kernels& kernels, const AlignedVector<std::uint16_t>& s
     for (int step = 8; high - low > 1; step *= 2) {
         const std::size_t above = kernels.count_above(sums.data(), sums.size(), static_cast<std::uint16_t>(probe));
         if (above >= least && above <= most) return probe;
-        // A few steps to the side, and no farther than halfway.
+        // Move a few steps, but no farther than halfway.
         if (above < least) {
             high = probe;
             probe = std::max(probe - step, low + (high - low) / 2);
@@ -56,9 +56,9 @@ int find_threshold(const Kernels& kernels, const AlignedVector<std::uint16_t>& s
     return low;
 }
 
-/// A threshold that `wanted` of the sums are above, or half as many again.
+/// A threshold with `wanted` to 1.5 `wanted` sums above it.
 std::uint16_t threshold_for(const Kernels& kernels, const AlignedVector<std::uint16_t>& sums, std::size_t wanted) {
-    // A sample says about where it is; counting all sums takes much longer.
+    // A sample gives a first guess; counting all sums takes much longer.
     const std::size_t stride = sums.size() / kSample;
     int guess = kLargestSum / 2;
     if (stride > 1) {
@@ -85,7 +85,7 @@ std::vector<std::uint32_t> scan_sketches(const Rows& rows, const Kernels& kernel
         kernels.sketch_sums(tables.data(), groups, from, run, sums.data() + block * Layout::kBlockRows);
         block += run;
     }
-    // The rows that fill the last block do not exist.
+    // The last block is padded with rows that do not exist.
     std::fill(sums.begin() + static_cast<std::ptrdiff_t>(rows.count), sums.end(), std::uint16_t{0});
     const std::uint16_t threshold = threshold_for(kernels, sums, wanted);
     std::vector<std::uint32_t> positions(kernels.count_above(sums.data(), count, threshold) + 1);

@@ -11,11 +11,12 @@
 
 namespace vpr {
 
-/// The rows whose sketches agree best with a query, removed ones too, in order: at least `wanted` of them, or all that
-/// there are, and not many more unless they agree equally.
+/// The rows whose sketches agree best with a query, removed rows included, in order of rows. At least `wanted` rows, or
+/// all; not many more, unless they agree equally.
 ///
-/// A sketch is the signs of up to 512 dimensions of a row's code. Each four of them pick, from a table made for the
-/// query, what they add to the agreement. Whole numbers, so the same rows everywhere.
+/// A sketch holds the signs of up to 512 dimensions of a row's code. Each four signs select an entry of a table that is
+/// made for the query, and the agreement is the sum of these entries. The sums are whole numbers, so every machine
+/// selects the same rows.
 ///
 /// Source: Gao and Long, RaBitQ (SIGMOD 2024), for signs behind a random rotation; Andre, Kermarrec and Le Scouarnec,
 /// Quicker ADC (TPAMI 2021), for tables that fit a register.
