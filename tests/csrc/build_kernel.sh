@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles the kernel and programs of this folder without CMake, each file with the flags it has in CMakeLists.txt:
+# Compiles the kernel and programs of this folder without CMake, each file with its flags from CMakeLists.txt:
 #     CXX=g++ build_kernel.sh FOLDER "PROGRAM ..." [FLAG ...]     PROGRAM.cpp -> FOLDER/PROGRAM
 set -eu
 folder=$1
@@ -15,8 +15,8 @@ x86_64*) processor='x86_64|AMD64' ;;
 *) processor='aarch64|arm64' ;;
 esac
 
-# From `set_source_files_properties(csrc/FOLDER/FILE PROPERTIES COMPILE_OPTIONS "-a;-b")` below the line of this processor;
-# files for another one have none, and are empty when compiled.
+# From `set_source_files_properties(csrc/FOLDER/FILE PROPERTIES COMPILE_OPTIONS "-a;-b")` below the line of this processor.
+# Files for another processor have no flags, and are empty when compiled.
 flags_of() {
     tr '\n' ' ' <"$here/../../CMakeLists.txt" | sed 's/elseif(/\
 if(/g; s/if(CMAKE_SYSTEM/\

@@ -1,4 +1,4 @@
-"""What the kernel's tests share: a drive to search in, and the demands of run_sanitized.sh."""
+"""Fixtures of the kernel's tests, and the checks that run_sanitized.sh requires."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 import sdk._core
 
-# Set by run_sanitized.sh: the folder of the module that must be under test; then nothing may be skipped either.
+# Set by run_sanitized.sh: the folder that sdk._core must come from. No test may be skipped then.
 EXPECTED = os.environ.get("STRUCTVPR_EXPECT_CORE")
 
 
@@ -26,7 +26,7 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture(scope="session")
 def drive():
-    """4000 places as a drive sees them, tight groups of near views one after the other; 200 views near some."""
+    """4000 places of a drive, in 100 tight groups of 40 near views, and 200 queries near every 20th place."""
     rng = np.random.default_rng(0)
     centres = np.repeat(rng.normal(size=(100, 64)), 40, axis=0)
     rows = sdk._core.l2_normalize((centres + rng.normal(size=(4000, 64)) * 0.4).astype(np.float32))

@@ -1,5 +1,5 @@
-// Compares every instruction set that this machine has with the scalar reference, bit for bit, and prints one line for
-// each set with a digest of all its results: equal lines on x86 and ARM mean equal results there.
+// Compares every instruction set of this machine with the scalar reference, bit for bit. Prints a digest of all results
+// for each set: equal digests on x86 and ARM mean equal results.
 
 #include <algorithm>
 #include <cmath>
@@ -20,14 +20,13 @@ namespace {
 
 using vpr::Kernels;
 
-std::mt19937 generator(20240607);  // only its raw output, which the standard fixes, is used
+std::mt19937 generator(20240607);  // only its raw output is used, which the standard defines
 
 std::uint32_t random_below(std::uint32_t limit) { return static_cast<std::uint32_t>(generator()) % limit; }
 
 float random_float() { return static_cast<float>(static_cast<std::int32_t>(generator())) * 0x1p-31F; }
 
-/// Room for `count` values at a 64-byte boundary that ends where its memory does, for a sanitizer to see what is read
-/// beyond them.
+/// `count` values at a 64-byte boundary. They end where their memory ends, so that a sanitizer sees reads beyond them.
 template <class Value>
 class Aligned {
    public:
@@ -68,7 +67,7 @@ class Digest {
     std::uint64_t value_ = 0xCBF29CE484222325U;
 };
 
-/// The bits of a result; those of a NaN, whose sign and payload the contract leaves open, are made equal.
+/// The bits of a result. All NaNs get the same bits, because their sign and payload are not specified.
 std::uint32_t bits_of(float value) {
     if (std::isnan(value)) return 0x7FC00000U;
     std::uint32_t bits;
@@ -155,14 +154,14 @@ void dots(std::vector<Set>& sets) {
                 if (kind == 1) {
                     query[i] = std::ldexp(query[i], static_cast<int>(random_below(120)) - 60);
                     row[i] = std::ldexp(row[i], static_cast<int>(random_below(120)) - 90);
-                    const std::uint32_t sign = random_below(2);  // one draw a statement: operands have no order
+                    const std::uint32_t sign = random_below(2);  // one draw for each statement: operands have no order
                     halves[i] = static_cast<std::uint16_t>(random_below(0x7C00U) | sign << 15);
                 }
                 if (kind == 2) {  // products and sums that are subnormal
                     query[i] = std::ldexp(query[i], -126);
                     halves[i] &= 0x83FFU;
                 }
-                if (kind == 3) {  // whose sum depends on the order
+                if (kind == 3) {  // the sum depends on the order
                     query[i] = random_below(2) != 0 ? 1.0F : -1.0F;
                     row[i] = std::ldexp(1.0F + row[i], static_cast<int>(random_below(40)));
                     halves[i] = 0x7BFFU;
@@ -179,7 +178,7 @@ void dots(std::vector<Set>& sets) {
     }
 }
 
-/// Each of the 65536 halves, in each of the lanes, multiplied by one.
+/// Each of the 65536 halves, spread over the lanes, multiplied by one.
 void all_halves(std::vector<Set>& sets) {
     Aligned<float> query(32);
     Aligned<std::uint16_t> halves(32);
@@ -224,14 +223,14 @@ void codes(std::vector<Set>& sets) {
             float steps = 100.0F;
             for (float& value : values) {
                 value = random_float() * 1.5F;  // some beyond what codes reach
-                // Halves of a step, which go to the even one, and both of their neighbours.
+                // Half steps, which round to even, and their neighbours on both sides.
                 if (kind == 1) value = (static_cast<float>(random_below(512)) - 256.0F) / 2;
                 if (kind == 2) value = std::nextafter(static_cast<float>(random_below(256)) - 127.5F, value);
                 if (kind == 3) value = std::ldexp(value, static_cast<int>(random_below(230)) - 100);
                 if (kind == 4) value = random_below(2) != 0 ? std::numeric_limits<float>::max() : -value;
                 if (kind == 5) value = random_below(2) != 0 ? -0.0F : std::numeric_limits<float>::denorm_min();
                 if (kind == 6) value = std::ldexp(1.0F + value, static_cast<int>(random_below(60)) - 40);
-                if (kind == 7) value = random_below(2) != 0 ? 2147483648.0F : -2147483904.0F;  // no int32 in steps
+                if (kind == 7) value = random_below(2) != 0 ? 2147483648.0F : -2147483904.0F;  // beyond int32 in steps
             }
             if (kind == 1 || kind == 2 || kind == 7) steps = 1.0F;
             if (kind == 6) steps = 0x1.fffffep+20F;
@@ -257,7 +256,7 @@ void codes(std::vector<Set>& sets) {
     }
 }
 
-/// Kind 0 is random; the others put one extreme everywhere, or one of two at random.
+/// Kind 0 is random. The others set every value to one extreme, or to one of two at random.
 void fill_query(Aligned<std::int8_t>& query, int kind) {
     for (std::int8_t& value : query) {
         int number = static_cast<int>(random_below(255)) - 127;
@@ -292,7 +291,7 @@ void planes(std::vector<Set>& sets) {
             std::vector<const std::uint8_t*> rows;
             for (std::size_t i = 0; i < kMost; ++i) rows.push_back(all.data() + i * 29 % kMost * plane_bytes);
             for (std::size_t count = 0; count <= kMost; count += plane_bytes <= 256 || count < 8 ? 1 : 7) {
-                // One more result than there are planes must stay as it was.
+                // The result after the last plane must stay unchanged.
                 const std::string size = std::to_string(count) + " planes of " + std::to_string(plane_bytes) +
                                          " bytes, kind " + std::to_string(kind);
                 compare(sets, "plane_products", size, [&](const Kernels& kernels) {
@@ -320,7 +319,7 @@ void code_products(std::vector<Set>& sets) {
             for (int part = 0; part < 4; ++part) {
                 Aligned<std::uint8_t> bytes(plane_bytes);
                 fill_planes(bytes.data(), plane_bytes, kind == 1 ? 3 : 0);
-                // Codes 0 and 255, the numbers -128 and 127, on either side; and 128, the number 0.
+                // Codes 0 and 255 (the numbers -128 and 127) on either side, and 128 (the number 0).
                 if (kind == 2 || (kind == 3 && part < 2)) std::fill(bytes.begin(), bytes.end(), std::uint8_t{0});
                 if (kind == 4 || (kind == 3 && part >= 2)) std::fill(bytes.begin(), bytes.end(), std::uint8_t{255});
                 if (kind == 5 && part < 2) std::fill(bytes.begin(), bytes.end(), std::uint8_t{0});

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The kernel on aarch64, under emulation: it must compile without a warning, and every instruction set there and here
-# must give the same bits and write the same files. Needs g++-aarch64-linux-gnu and qemu-user.
+# Tests the kernel on emulated aarch64. It must compile without warnings. Every instruction set, there and here, must
+# give the same bits and write the same files. Needs g++-aarch64-linux-gnu and qemu-user.
 set -eu
 cd "$(dirname "$0")/../.."
 for tool in aarch64-linux-gnu-g++ qemu-aarch64; do

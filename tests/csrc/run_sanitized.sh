@@ -1,6 +1,6 @@
 #!/bin/sh
-# The kernel's tests under the address and undefined-behaviour sanitizers, in a build of their own: build/sanitize.
-# Fails when a test fails or is skipped, and when another build of sdk._core was the one tested (see conftest.py).
+# Runs the kernel's tests under the address and undefined-behaviour sanitizers, in a build of their own: build/sanitize.
+# Fails if a test fails or is skipped, or if another build of sdk._core was tested (see conftest.py).
 # PYTHON: an interpreter that has numpy, OpenCV, pybind11, pytest and hypothesis. CXX: a GCC.
 set -eu
 
@@ -20,7 +20,7 @@ mkdir -p "$build/site"
 cp -R "$root/sdk" "$build/site/"
 cmake --install "$build/cmake" --prefix "$build/site" >>"$build/build.log"
 
-# The loops alone first: only C++, so what they leak is found as well.
+# First the loops alone. This is only C++, so leaks are found as well.
 CXX=$cxx sh "$root/tests/csrc/build_kernel.sh" "$build/loops" kernels_agree -O2 -g -fsanitize=address,undefined \
     -fno-sanitize-recover=all
 UBSAN_OPTIONS=print_stacktrace=1 "$build/loops/kernels_agree"
@@ -29,10 +29,10 @@ UBSAN_OPTIONS=print_stacktrace=1 "$build/loops/kernels_agree"
 packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cd "$build/site" # `python -m` puts the working folder first
 
-# The interpreter is not sanitized, so the runtime must be there before it; libstdc++ too, or exceptions are not seen.
+# The interpreter is not sanitized, so the runtime must be loaded first; libstdc++ too, or exceptions are missed.
 LD_PRELOAD="$("$cxx" -print-file-name=libasan.so) $("$cxx" -print-file-name=libstdc++.so)"
 export LD_PRELOAD
-# No leak check: CPython and the modules beside ours keep memory until the process ends, which counts as leaks.
+# No leak check: CPython and other modules keep memory until the process ends, which would count as leaks.
 export ASAN_OPTIONS=detect_leaks=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export PYTHONMALLOC=malloc # bytes and small arrays get guarded ends as well

@@ -1,8 +1,8 @@
-// Prints digests of what the kernel computes with one instruction set, and writes its index files, so that sets and
-// machines can be compared: see run_arm.sh.
+// Prints digests of the kernel's results with one instruction set, and writes index files. run_arm.sh compares them
+// between sets and machines.
 //
-//     same_bits           the names of the sets
-//     same_bits SET PATH  digests; the files are PATH and what was computed
+//     same_bits           prints the names of the sets
+//     same_bits SET PATH  prints digests and writes PATH.PRECISION-DIM
 
 #include <cstdint>
 #include <cstdio>
@@ -62,10 +62,10 @@ void search_all_ways(const std::string& name, const vpr::PlaceIndex& index, cons
 
 void compute(const vpr::Kernels& kernels, std::size_t dim, vpr::Precision precision, const std::string& name,
              const std::string& path) {
-    std::mt19937 generator(7);  // its numbers are the standard's; those of distributions are not
+    std::mt19937 generator(7);  // the standard defines its numbers, but not those of distributions
     std::vector<float> rows(kPlaces * dim);
     for (std::size_t i = 0; i < rows.size(); ++i) {
-        // Near the row before, about a mean that all share: as a drive and a network give them.
+        // Like a drive seen by a network: each row is near the one before, and all share a mean.
         const float fresh = static_cast<float>(generator() % 2001) / 1000.0F - 0.8F;
         rows[i] = i < dim || i / dim % 50 == 0 ? fresh : 0.7F * rows[i - dim] + 0.3F * fresh;
     }

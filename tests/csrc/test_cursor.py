@@ -1,4 +1,4 @@
-"""Cursor: as good as the graph's own search on a drive, also when the robot is carried elsewhere."""
+"""Cursor: finds as much as a graph search on a drive, also after the robot is carried elsewhere."""
 
 import gc
 import threading
@@ -22,7 +22,7 @@ def mixed(rows, noise, seed):
 
 @pytest.fixture(scope="module")
 def route():
-    """Places along a road, each like the one before it, and two drives: frames near place 0, 4, 8 and so on."""
+    """Places along a road, each similar to the one before, and two drives with frames near places 0, 4, 8, ..."""
     rng = np.random.default_rng(1)
     view, rows = rng.normal(size=DIM), []
     for _ in range(PLACES):
@@ -45,7 +45,7 @@ def recall(ids, expected):
 
 
 def compare(index, frames, ids, least, k=5):
-    """Of the cursor's ids at least as many are right as of a graph search, or but `least` fewer."""
+    """The cursor finds at least as many right ids as a graph search, or at most `least` fewer."""
     expected = index.search(frames, k, exact=True)[0]
     alone = index.search(frames, k, ef=EF, method="graph")[0]
     assert recall(alone, expected) >= 0.97
@@ -226,7 +226,7 @@ def test_the_index_may_grow_while_a_cursor_lives(route):
         index.add(np.arange(count, count + 40), rows[count : count + 40])
         part = frames[count // 4 : count // 4 + 10]
         np.testing.assert_array_equal(run(cursor, part, ef=EF, k=1), index.search(part, 1, exact=True)[0])
-    index.build_graph(m=16, ef_construction=80)  # another graph, of the same rows
+    index.build_graph(m=16, ef_construction=80)  # another graph over the same rows
     compare(index, frames[:400], run(cursor, frames[:400], ef=EF), 0.02)
 
 
@@ -237,7 +237,7 @@ def test_a_cursor_keeps_its_index(route):
     cursor = index.cursor()
     del index
     gc.collect()
-    garbage = [np.full(100_000, 7.0) for _ in range(50)]  # what would be written over it
+    garbage = [np.full(100_000, 7.0) for _ in range(50)]  # reuses the memory if it was freed
     np.testing.assert_array_equal([cursor.search(frame, 5, exact=True)[0] for frame in frames[:50]], expected)
     assert recall(run(cursor, frames[:50], ef=EF), expected) >= 0.95
     assert len(garbage) == 50
@@ -296,7 +296,7 @@ def test_frames_among_identical_ones_give_each_place_once(drive):
     index = PlaceIndex(64)
     index.add(np.arange(2000), rows)
     index.build_graph(m=8, ef_construction=40)
-    index.remove([100])  # the one that is linked for the others
+    index.remove([100])  # the linked row of the twins
     cursor = index.cursor()
     for row in (110, 110, 111, 119, 130):
         ids, _ = cursor.search(rows[row], 10, method="graph")

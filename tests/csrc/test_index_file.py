@@ -1,4 +1,4 @@
-"""The index file: the format as csrc/file/format.hpp documents it, and every way in which a file can be wrong."""
+"""The index file: its format as csrc/file/format.hpp states it, and every way in which a file can be wrong."""
 
 import resource
 import struct
@@ -61,7 +61,7 @@ def layout(header):
     links = -(-2 * m // 16) * 16
     code_dim, value_count = -(-dim // 128) * 128, -(-dim // 32) * 32
     dtype, groups = [("<f2", code_dim), ("<f4", code_dim), ("u1", 0)][header["precision"]]
-    groups = min(groups, max(256, min(512, -(-groups // 256) * 128))) // 4  # of half the dimensions, 256 to 512 of them
+    groups = min(groups, max(256, min(512, -(-groups // 256) * 128))) // 4  # half the dimensions, but 256 to 512
     return [
         ("<f4", (dim,)),
         ("<u4", (rows if m else 0, links)),
@@ -84,7 +84,7 @@ def places(header):
 
 
 def parse(data):
-    """Header by field and the sections as arrays by name; everything that is not one of them is zero."""
+    """The header by field and the sections as arrays by name. All other bytes must be zero."""
     header = dict(zip(FIELDS, HEADER.unpack_from(data), strict=True))
     assert header["file_bytes"] == len(data) == places(header)[-1]
     assert not any(data[HEADER.size : PAGE - 4])
@@ -98,7 +98,7 @@ def parse(data):
 
 
 def pack(header, sections):
-    """The file of `header`, right or wrong, with every checksum right."""
+    """The file of `header` and sections, right or wrong, with right checksums."""
     body = b"".join(part.tobytes().ljust(pages(part.nbytes), b"\0") for part in sections.values())
     table = b"".join(struct.pack("<I", block_checksum(body[at : at + BLOCK])) for at in range(0, len(body), BLOCK))
     table = table.ljust(pages(len(table)), b"\0")
@@ -111,7 +111,7 @@ def random_rows(n, dim=DIM, seed=0):
 
 
 def make_index(rows=ROWS, m=M, removed=(3, 17), dim=DIM, precision="float16", twins=True):
-    """Every tenth id; the last of the rows is the one before it once more."""
+    """Every tenth id. The last row repeats the one before it."""
     descriptors = random_rows(rows, dim)
     if twins and rows > 1:
         descriptors[-1] = descriptors[-2]
@@ -195,7 +195,7 @@ def test_any_instruction_set_may_read_a_file(path, large, instruction_set):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("count", [16200, 16384, 16399])
 def test_a_loaded_index_grows_as_if_it_had_never_been_a_file(path, precision, count):
-    # The columns are in chunks of 16384 rows: the last one that is mapped must be copied to have room.
+    # Columns have chunks of 16384 rows. The last mapped chunk must be copied to get room.
     rows, queries = random_rows(count + 600, 8), random_rows(20, 8, seed=1)
     kept = PlaceIndex(8, precision=precision)
     kept.add(np.arange(count), rows[:count])
@@ -259,7 +259,7 @@ def test_an_index_may_be_saved_over_the_file_it_came_from(path, large):
     same(again, loaded, queries)
     assert (len(again), again.last_id) == (2997, 90000)
     path.unlink()
-    same(again, loaded, queries)  # a file that has no name any more is still there
+    same(again, loaded, queries)  # an unlinked file stays mapped
 
 
 def test_the_file_is_as_documented(good):
@@ -283,7 +283,7 @@ def test_the_file_is_as_documented(good):
     links, upper, levels = sections["links"], sections["upper nodes"], sections["upper nodes"][:, 1]
     assert ((links < ROWS) | (links == NONE)).all()
     assert (links[:39, 0] < ROWS).all()
-    assert (np.diff((links == NONE).astype(int), axis=1) >= 0).all()  # nothing after the first that is none
+    assert (np.diff((links == NONE).astype(int), axis=1) >= 0).all()  # only NONE after the first NONE
     assert not (links == np.arange(ROWS)[:, None]).any()
     assert len(set(upper[:, 0].tolist())) == len(upper) > 0
     np.testing.assert_array_equal(upper[:, 2], np.cumsum(levels) - levels)
@@ -304,7 +304,7 @@ def test_codes_bounds_and_sketches_are_as_documented(path, dim, precision):
     header, sections = parse(saved(path, index))
     middle, spread = sections["middle"].astype("f8"), header["spread"]
     off = rows - middle
-    if precision == "int8":  # which takes a middle of 1024 rows at least, for it can take no other later
+    if precision == "int8":  # it needs 1024 rows for its middle, because it cannot change it later
         assert not middle.any()
         assert spread == 1
     else:
@@ -313,7 +313,7 @@ def test_codes_bounds_and_sketches_are_as_documented(path, dim, precision):
         assert spread == pytest.approx(max(usual, far / 2), rel=1e-5)
     stored = sections["values"][:, :dim].astype("f8") - middle if precision != "int8" else off
     distances = np.sqrt((stored**2).sum(axis=1))
-    # Of codes alone it is the codes' lengths that count, which rounding may make longer.
+    # int8 rows have only codes, and rounding may make these longer.
     assert (
         distances.max() <= header["farthest"] * (1 + 1e-6) < distances.max() * (1.016 if precision == "int8" else 1.001)
     )
@@ -328,7 +328,7 @@ def test_codes_bounds_and_sketches_are_as_documented(path, dim, precision):
     step = 4 * spread / (127 * np.sqrt(codes.shape[1]))
     error = np.abs(codes @ codes.T * step**2 - off @ off.T)
     assert np.median(error) < 0.003 * spread**2 * 128 / min(dim, 128)
-    # What a row may lie off by its code: no product of two rows may be off by more than both bounds allow.
+    # Bounds of the error of a code: no product of two rows may err by more than both bounds allow.
     high_codes = 16 * high + 7.5 - 128
     for codes_of, bounds, unit in ((codes, "bounds", 8192), (high_codes, "high bounds", 1024)):
         bound = sections[bounds].astype("f8") / unit * spread
@@ -358,7 +358,7 @@ def test_a_file_written_by_the_documentation_can_be_read(path, precision):
     sections["ids"][:] = [30, 10, 20]
     sections["removed"][1] = 1
     sections["values"][:, :DIM] = np.eye(3, DIM)
-    sections["high bounds"][:] = sections["bounds"][:] = 255  # what codes stand for is anybody's guess
+    sections["high bounds"][:] = sections["bounds"][:] = 255  # the codes are unbounded
     index, state = load(path, pack(header, sections))
     ids, similarities = index.search(np.eye(3, DIM, dtype="f4"), 2, exact=True)
     assert (len(index), index.removed, index.last_id, state) == (2, 1, 30, STATE)
@@ -387,7 +387,7 @@ def with_field(name, value):
         (lambda data: flipped(data, PAGE), "has damaged checksums"),
         (lambda data: flipped(data, PAGE + 2000), "has damaged checksums"),
         (lambda data: flipped(data, 2 * PAGE), "is damaged in block 0 of 64 KiB"),
-        (lambda data: flipped(data, 3 * PAGE - 1), "is damaged in block 0 of 64 KiB"),  # a zero between sections
+        (lambda data: flipped(data, 3 * PAGE - 1), "is damaged in block 0 of 64 KiB"),  # a byte between sections
         (lambda data: flipped(data, len(data) - 1), "is damaged in block 0 of 64 KiB"),
         (with_field("version", 0), "has version 0, this structvpr reads version 2"),
         (with_field("version", 3), "has version 3, this structvpr reads version 2"),
@@ -468,7 +468,7 @@ def test_damage_of_the_rest_is_found_before_it_is_believed(path, large, section,
     message = f"{path}: is damaged in block {(int(starts[at] + size * share) - starts[0]) // BLOCK} of 64 KiB"
     path.write_bytes(bad)
     if starts[at] + int(size * share) < starts[0] + pages_of_blocks(starts[SECTIONS.index(LAZY[0])] - starts[0]):
-        with pytest.raises(IndexFileError, match=f"^{message}$"):  # it shares its block with what is checked at once
+        with pytest.raises(IndexFileError, match=f"^{message}$"):  # its block is checked on opening
             load(path, dim=64)
         return
     raised = set()
@@ -501,7 +501,7 @@ def test_damage_of_the_rest_is_found_before_it_is_believed(path, large, section,
         lambda: loaded.save(str(path.with_name("copy")), contract=CONTRACT, state=STATE),
         lambda: loaded.save(str(path), contract=CONTRACT, state=STATE),
     ):
-        for _ in range(2):  # nor is it believed when it was found before
+        for _ in range(2):  # a second search must fail as well
             with pytest.raises(IndexFileError) as caught:
                 use()
             assert str(caught.value) == message
@@ -512,8 +512,8 @@ def test_damage_of_the_rest_is_found_before_it_is_believed(path, large, section,
 
 ROWS_OF_LARGE = 3000
 
-# Fields of the header, or places in a section, and the lies put there. Names stand for numbers that depend on the
-# graph: see `meant` below.
+# Fields of the header, or places in a section, and the wrong values put there. Names stand for numbers that depend on
+# the graph: see `meant` below.
 LIES = {
     "link out of range": ({("links", 7, 1): ROWS}, "link to a row that is not there"),
     "link far out of range": ({("links", 39, 15): NONE - 1}, "link to a row that is not there"),
@@ -626,7 +626,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(path):
     old = saved(path, make_index())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit in (2000, PAGE, 20000, 400000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # as a full disk: Python ignores SIGXFSZ
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # like a full disk; Python ignores SIGXFSZ
         try:
             with pytest.raises(IndexFileError, match="cannot be written: File too large"):
                 saved(path, make_index(rows=5000, m=0))
@@ -646,7 +646,7 @@ def test_a_place_that_cannot_hold_a_file_is_refused(path):
 
 
 def test_descriptors_that_no_unit_vector_has_do_not_become_the_middle(path):
-    # Values of a crafted file may be anything; what is saved after an add can be read again all the same.
+    # A crafted file may hold any values. A file that is saved after an add must be readable nevertheless.
     index = make_index(rows=250, m=0, removed=())
     header, sections = parse(saved(path, index))
     sections["values"][:] = np.float16(30000)

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from sdk._core import l2_normalize
 
-FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)  # denormals and both zeros among them
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)  # including denormals and both zeros
 MAGNITUDES = st.sampled_from([1e38, -1e38, 3.4028235e38, 1.0, -1.0, 1e-20, 1e-38, -1e-38, 1e-42, 1.4e-45, 0.0])
 SHAPES = st.one_of(st.tuples(st.integers(1, 70)), st.tuples(st.integers(1, 5), st.integers(1, 70)))
 
@@ -24,7 +24,7 @@ def reference(rows):
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(hnp.arrays(np.float32, SHAPES, elements=st.one_of(FINITE, MAGNITUDES.map(np.float32).map(float))))
 def test_agrees_with_numpy(rows):
-    rows[..., 0] = np.where(rows.any(axis=-1), rows[..., 0], np.float32(1.4e-45))  # no row without a direction
+    rows[..., 0] = np.where(rows.any(axis=-1), rows[..., 0], np.float32(1.4e-45))  # no zero row
     before = rows.tobytes()
     result = l2_normalize(rows)
     assert result.shape == rows.shape
@@ -52,7 +52,7 @@ VIEWS = {
     "one column": lambda rows: rows[:, 3],
     "broadcast": lambda rows: np.broadcast_to(rows[0], (4, rows.shape[1])),
     "misaligned": misaligned,
-    "pickled": lambda rows: pickle.loads(pickle.dumps(rows)),  # its dtype is equal, but another object
+    "pickled": lambda rows: pickle.loads(pickle.dumps(rows)),  # an equal dtype, but another object
 }
 
 
@@ -63,7 +63,7 @@ def test_any_memory_layout_is_read_right(view):
 
 
 def peak_bytes(function, argument):
-    """What numpy allocated at most while `function(argument)` ran: numpy reports its memory to tracemalloc."""
+    """The most memory that numpy held during `function(argument)`. numpy reports it to tracemalloc."""
     tracemalloc.start()
     function(argument)
     peak = tracemalloc.get_traced_memory()[1]
@@ -74,7 +74,7 @@ def peak_bytes(function, argument):
 def test_contiguous_rows_are_not_copied():
     rows = np.ones((1000, 512), np.float32)
     assert peak_bytes(l2_normalize, rows) < 1.1 * rows.nbytes  # the result
-    assert peak_bytes(l2_normalize, rows[::-1]) > 1.9 * rows.nbytes  # the result and a copy: the measure sees copies
+    assert peak_bytes(l2_normalize, rows[::-1]) > 1.9 * rows.nbytes  # the result and a copy, so copies are measured
 
 
 def test_a_read_only_array_will_do():

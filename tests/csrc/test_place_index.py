@@ -1,4 +1,4 @@
-"""PlaceIndex: exact search against numpy, bit for bit; sketches, the graph and int8 against the exact search."""
+"""PlaceIndex: exact search equals numpy bit for bit; sketches, the graph and int8 are compared with exact search."""
 
 import signal
 import sys
@@ -18,7 +18,7 @@ def gaussian(n, dim, seed=0):
 
 
 def alike(n, dim, seed=0):
-    """As networks give them: any two have a cosine of about 0.94."""
+    """Rows like those of networks: any two have a cosine of about 0.94."""
     rng = np.random.default_rng(seed)
     return l2_normalize((np.ones(dim) + 0.25 * rng.normal(size=(n, dim))).astype(np.float32))
 
@@ -69,7 +69,7 @@ def ranked(queries, rows, k, precision="float16"):
 
 
 def check_answer(queries, ids, similarities, rows, precision="float16"):
-    """Ids are distinct rows, similarities are theirs, best first."""
+    """Checks that ids are distinct rows, similarities are theirs, and the order is best first."""
     assert ids.shape == similarities.shape
     assert ids.min(initial=0) >= 0
     for query, found, reported in zip(queries, ids, similarities, strict=True):
@@ -90,9 +90,9 @@ def same_bits(answer, expected):
     np.testing.assert_array_equal(answer[1].view(np.uint32), expected[1].view(np.uint32))
 
 
-# Rows that are added one batch after the other, and queries.
+# Batches of rows to add, and queries.
 def parked_first(dim):
-    """The middle and the spread are those of a parked robot; what comes then lies far outside of what codes reach."""
+    """A parked robot gives the middle and the spread. Later rows lie far outside the range of its codes."""
     return [np.repeat(gaussian(1, dim, seed=5), 64, axis=0), gaussian(150, dim, seed=6)], gaussian(4, dim, seed=6)
 
 
@@ -186,11 +186,11 @@ def test_int8_is_close_to_the_truth(drive, dim):
     assert off.max() < 0.03
     index.build_graph(m=16, ef_construction=100)
     assert (index.search(queries, 1, method="graph", ef=128)[0][:, 0] == ids[:, 0]).mean() >= 0.97
-    same_bits(index.search(queries, 10, method="sketch"), (ids, similarities))  # which it has not
+    same_bits(index.search(queries, 10, method="sketch"), (ids, similarities))  # it has no sketches
 
 
 def test_int8_codes_hold_what_comes_after_a_parked_robot():
-    # The first batch is all alike: codes scaled to its spread cannot hold any other place.
+    # The first batch is all alike. Codes of its spread cannot represent any other place.
     (parked, others), _ = parked_first(472)
     index = filled(parked, precision="int8")
     index.add(np.arange(64, 64 + len(others)), others)
@@ -200,7 +200,7 @@ def test_int8_codes_hold_what_comes_after_a_parked_robot():
 
 
 def test_the_widest_rows_opposite_to_their_middle_are_all_found():
-    # The bound in whole numbers must hold where a similarity of -2 is more steps than int32 has.
+    # The integer bound must hold where a similarity of -2 has more steps than int32.
     pole = np.eye(1, 65536, dtype=np.float32)
     index = filled(np.repeat(pole, 64, axis=0))
     index.add(np.arange(64, 74), np.repeat(-pole, 10, axis=0))
@@ -210,7 +210,7 @@ def test_the_widest_rows_opposite_to_their_middle_are_all_found():
 
 
 def test_the_index_takes_a_new_middle_as_it_grows_and_stays_exact():
-    # The mean moves from one place to another while rows come one by one, past 64, 256 and 1024.
+    # The mean moves while rows are added one by one, past 64, 256 and 1024 rows.
     rng = np.random.default_rng(0)
     drift = gaussian(1, 72)[0] * np.linspace(1, -1, 1100)[:, None] + 0.5 * gaussian(1, 72, seed=1)
     rows = l2_normalize((drift + rng.normal(size=(1100, 72)) * 0.02).astype(np.float32))
@@ -234,7 +234,7 @@ def test_the_index_takes_a_new_middle_as_it_grows_and_stays_exact():
 
 @pytest.mark.parametrize("method", ["sketch", "graph"])
 def test_a_parked_robot_that_drives_on_is_found(method):
-    # 1030 frames of one place, and then 3000 of others: the middle and the spread must follow.
+    # 1030 frames of one place, then 3000 of others. The middle and the spread must follow.
     dim, parked = 128, np.repeat(gaussian(1, 128, seed=3), 1030, axis=0)
     places = np.repeat(gaussian(150, dim, seed=4), 20, axis=0)
     driven = l2_normalize(places + np.float32(0.6) * gaussian(3000, dim, seed=8))
@@ -314,7 +314,7 @@ def test_identical_frames_do_not_hide_places(stops):
     parked, queries, index = stops
     expected = index.search(queries, 1, exact=True)[0]
     assert (index.search(queries, 1, method="graph", ef=128)[0] == expected).mean() >= 0.97
-    ids, similarities = index.search(parked, 300, method="graph")  # each stop by all of its frames
+    ids, similarities = index.search(parked, 300, method="graph")  # every stop with all its frames
     for stop, found in enumerate(ids):
         np.testing.assert_array_equal(found, np.arange(800 * stop + 500, 800 * stop + 800))
     np.testing.assert_allclose(similarities, 1, atol=1e-3)
@@ -329,7 +329,7 @@ def test_identical_frames_survive_a_file_removals_and_adds(stops, tmp_path):
     for method in ("scan", "sketch", "graph"):
         same_bits(index.search(queries, 5, method=method), built.search(queries, 5, method=method))
         same_bits(index.search(parked, 300, method=method), built.search(parked, 300, method=method))
-    index.remove([500])  # the one that is linked for the first stop
+    index.remove([500])  # the linked row of the first stop
     ids, _ = index.search(parked[0], 299, method="graph")
     np.testing.assert_array_equal(ids, np.arange(501, 800))
     index.add([9000, 9001], parked[:2])
@@ -535,14 +535,14 @@ def test_a_graph_of_mostly_removed_places_can_grow(seed):
         check_answer(rows[:5], ids, similarities, rows)
 
 
-def test_a_build_tells_how_far_it_is():
-    told = []
+def test_a_build_reports_its_progress():
+    reports = []
     index = filled(gaussian(1600, 8))
-    assert index.build_graph(m=4, ef_construction=8, progress=lambda *numbers: told.append(numbers)) is None
-    done = [done for done, total in told]
+    assert index.build_graph(m=4, ef_construction=8, progress=lambda *numbers: reports.append(numbers)) is None
+    done = [done for done, total in reports]
     assert done == sorted(set(done))
-    assert told[-1] == (1600, 1600)
-    assert {total for _, total in told} == {1600}
+    assert reports[-1] == (1600, 1600)
+    assert {total for _, total in reports} == {1600}
     assert np.diff([0, *done]).max() <= 320
 
 
@@ -574,11 +574,11 @@ def test_what_progress_raises_cancels_the_build(tmp_path, error, graph, when):
 def test_progress_may_use_and_change_the_index(tmp_path):
     rows = gaussian(1000, 16)
     index = filled(rows[:700])
-    told = []
+    reports = []
 
     def busy(done, total):
-        told.append((done, total))
-        count = len(told)
+        reports.append((done, total))
+        count = len(reports)
         if count <= 3:
             index.add(np.arange(700 + 100 * (count - 1), 700 + 100 * count), rows[600 + 100 * count :][:100])
             index.remove([count])
@@ -590,11 +590,11 @@ def test_progress_may_use_and_change_the_index(tmp_path):
     thread.start()
     thread.join(timeout=60)
     assert not thread.is_alive()
-    assert told[-1] == (1000, 1000)
+    assert reports[-1] == (1000, 1000)
     assert index.has_graph
     assert (len(index), index.removed) == (997, 3)
     found = index.search(rows, 1, method="graph")[0][:, 0]
-    assert (found == np.arange(1000))[4:].mean() >= 0.99  # also those that came while it was built
+    assert (found == np.arange(1000))[4:].mean() >= 0.99  # including rows added during the build
     assert not np.isin(found, [1, 2, 3]).any()
     index.add([5000], rows[1])
     assert index.search(rows[1], 1, method="graph")[0].tolist() == [5000]
@@ -620,13 +620,13 @@ def test_rows_added_by_another_thread_during_a_build_are_in_the_graph():
     assert (index.search(rows, 1, method="graph", ef=100)[0][:, 0] == np.arange(2500)).mean() >= 0.98
 
 
-def test_ctrl_c_ends_a_build_that_tells_nobody():
+def test_ctrl_c_ends_a_build_without_progress():
     index = filled(gaussian(4000, 256))
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(KeyboardInterrupt):
-            index.build_graph(m=32, ef_construction=400)  # seconds, left alone
+            index.build_graph(m=32, ef_construction=400)  # takes seconds if not interrupted
     finally:
         signal.signal(signal.SIGALRM, before)
     assert not index.has_graph
@@ -634,7 +634,7 @@ def test_ctrl_c_ends_a_build_that_tells_nobody():
 
 
 def test_rows_near_the_middle_and_far_from_it_are_found():
-    # Linked by the product of what is left without the middle, rows far from it would be neighbours of all.
+    # If rows were linked by products without the middle, rows far from it would be neighbours of all others.
     rng = np.random.default_rng(0)
     middle = gaussian(1, 128)
     directions = rng.normal(size=(4000, 16)) @ rng.normal(size=(16, 128))
@@ -651,7 +651,7 @@ def test_rows_near_the_middle_and_far_from_it_are_found():
 
 
 def test_exact_search_of_codes_misses_none_that_rounding_made_longer():
-    # A hundred rows whose codes all round up: what is scored is longer than what was stored.
+    # Rows whose codes all round up: the scored rows are longer than the given ones.
     rng = np.random.default_rng(3)
     for seed in range(40):
         rows = l2_normalize(gaussian(1, 128, seed=seed) + np.float32(0.02) * rng.normal(size=(17, 128)).astype("f4"))
@@ -682,11 +682,11 @@ def test_a_build_that_its_own_progress_starts_is_refused():
 
 def test_explain_names_the_way_that_was_taken():
     small, codes = filled(gaussian(500, 8)), filled(gaussian(3000, 8), precision="int8")
-    assert small.explain(gaussian(1, 8)[0], 3, method="sketch")["method"] == "scan"  # sketches would choose them all
+    assert small.explain(gaussian(1, 8)[0], 3, method="sketch")["method"] == "scan"  # sketches would select all rows
     assert codes.explain(gaussian(1, 8)[0], 3, method="sketch")["method"] == "scan"
     index = filled(gaussian(3000, 32), graph={"m": 8})
     index.remove(np.arange(2990))
-    assert index.explain(gaussian(1, 32)[0], 3)["method"] == "scan"  # a walk would have to keep nearly all
+    assert index.explain(gaussian(1, 32)[0], 3)["method"] == "scan"  # a walk would have to keep nearly all rows
 
 
 def test_what_is_no_number_is_refused_by_name():

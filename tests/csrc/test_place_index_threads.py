@@ -15,7 +15,7 @@ def filled(rows):
 
 
 class Searchers:
-    """Threads that call `search` until the block ends; the first of their exceptions is raised there."""
+    """Threads that call `search` until the block ends. The block then raises their first exception."""
 
     def __init__(self, search, count=4):
         self.over, self.errors = threading.Event(), []
@@ -77,7 +77,7 @@ def test_searches_run_beside_an_add_and_a_build(drive):
 def test_searches_that_keep_coming_do_not_keep_an_add_waiting(drive):
     rows, queries = drive
     index = filled(rows[:3900])
-    many = np.tile(queries, (3, 1))  # searches that last, and so always overlap
+    many = np.tile(queries, (3, 1))  # long searches, which always overlap
     with Searchers(lambda _: index.search(many, 5)):
         adder = threading.Thread(target=index.add, args=(np.arange(3900, 4000), rows[3900:]))
         adder.start()

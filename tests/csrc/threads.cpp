@@ -1,10 +1,9 @@
-// Changes and searches of one index at the same time, for the thread sanitizer: see run_threads.sh.
+// Changes and searches one index at the same time, for the thread sanitizer; see run_threads.sh.
 //
 //     threads SECONDS PATH   PATH: a file to write
 //
-// A machine that gets too little done in that time is given more, until enough was done to show anything.
-//
-// Half of the time the index is one that grows from nothing, the other half one that lies in a file.
+// In the first half of the time the index grows from nothing, in the second it is loaded from a file. A slow machine
+// gets more time, until enough was done for the run to mean anything.
 
 #include <algorithm>
 #include <atomic>
@@ -29,10 +28,10 @@ namespace {
 
 constexpr std::size_t kDim = 40;
 constexpr std::size_t kMostRows = 6000;
-constexpr double kMostTimes = 15.0;         // a busy machine may take so many times as long
-constexpr std::size_t kShortestRun = 1100;  // rows that the first half must reach: past two new middles
+constexpr double kMostTimes = 15.0;         // a busy machine may take up to this many times as long
+constexpr std::size_t kShortestRun = 1100;  // rows that the first half must reach: two new middles
 
-/// Unit rows near a mean that moves as rows are added, so that the index takes its middle anew.
+/// Unit rows near a mean that moves as rows are added, so that the index computes new middles.
 class Rows {
    public:
     explicit Rows(std::uint32_t seed) : generator_(seed) {}
@@ -108,7 +107,7 @@ void change(Run& run, std::uint32_t seed) {
 }
 
 void build(Run& run) {
-    // Rows come without a graph at first: past the first new middle.
+    // Start with rows but no graph, until after the first new middle.
     while (!run.over && run.added < 400) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     while (!run.over) {
         const bool cancelled = run.builds % 3 == 1;
@@ -134,7 +133,7 @@ void search(Run& run, std::uint32_t seed, vpr::Method method) {
             options.method = vpr::Method::choose;
             check(run, run.index->search(queries.data(), 3, options));
             options.method = method;
-            // In this order: a row that is removed in between is counted once, and not twice.
+            // In this order, so that a row that is removed in between is not counted twice.
             const std::size_t removed = run.index->removed();
             if (removed + run.index->size() > run.added) fail("there are more rows than were added");
             if (run.index->last_id() >= static_cast<std::int64_t>(run.added)) fail("the last id was never added");
@@ -156,7 +155,7 @@ void follow(Run& run, std::uint32_t seed) {
     }
 }
 
-/// What was not done often enough for the run to have shown anything, or null.
+/// What was done too rarely for the run to mean anything, or null.
 const char* too_little(const Run& run, std::size_t fewest_rows) {
     for (const auto& count : run.searches) {
         if (count < 20) return "too slow: a way of searching was hardly tried";
