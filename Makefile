@@ -11,7 +11,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Without it, pip on x86-64 installs the CUDA build (several GB). The demo does not need torch.
 TORCH ?= torch==2.13.0
 
-SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl) CMakeLists.txt pyproject.toml
+KERNEL := $(wildcard csrc/*.cpp $(foreach suffix,cpp hpp inl,csrc/*/*.$(suffix)))
+SOURCES := $(KERNEL) CMakeLists.txt pyproject.toml
 
 .PHONY: demo test check-machine lint ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
 
@@ -26,19 +27,19 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp csrc/*.inl tests/kernel/*.cpp
+	$(BIN)/clang-format --dry-run --Werror $(KERNEL) tests/csrc/*.cpp
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernel/run_sanitized.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON=$(CURDIR)/$(BIN)/python sh tests/csrc/run_sanitized.sh
 
 # Concurrent changes and searches of one index, under the thread sanitizer.
 ci-threads:
-	sh tests/kernel/run_threads.sh
+	sh tests/csrc/run_threads.sh
 
 # The kernel on emulated aarch64 must give the same bits as here.
 ci-arm:
-	sh tests/kernel/run_arm.sh
+	sh tests/csrc/run_arm.sh
 
 # TensorRT-RTX is an NVIDIA compiler that needs no GPU. It must accept our exports. Polygraphy must find nothing
 # unsupported in them. ONNX Runtime must agree with PyTorch on the committed model. No test may be skipped.

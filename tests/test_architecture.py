@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,10 +164,37 @@ def test_what_exports_on_the_device_needs_no_torch(module: str) -> None:
     assert run_python(code) == "False"
 
 
+KERNEL = ROOT / "csrc"
+# The folders of the kernel by floor, from the ground up. A file may include its own folder and lower floors.
+KERNEL_FLOORS = (("memory", "kernels"), ("rows",), ("graph",), ("search", "file"), ("index",), ("bindings.cpp",))
+
+
+def kernel_files() -> dict[str, str]:
+    """The text of each file of the kernel, by its path from csrc, without what we did not write."""
+    files = [path for path in KERNEL.rglob("*") if path.suffix in (".cpp", ".hpp", ".inl")]
+    files = [path for path in files if KERNEL / "third_party" not in path.parents]
+    return {path.relative_to(KERNEL).as_posix(): path.read_text() for path in files}
+
+
 def test_only_one_file_includes_each_library() -> None:
-    files = [path for path in (ROOT / "csrc").iterdir() if path.suffix in (".cpp", ".hpp", ".inl")]
-    assert [path.name for path in files if "<hnswlib/" in path.read_text()] == ["graph_builder.cpp"]
-    assert [path.name for path in files if "<pybind11/" in path.read_text()] == ["bindings.cpp"]
+    files = kernel_files()
+    assert [path for path, text in files.items() if "<hnswlib/" in text] == ["graph/builder.cpp"]
+    assert {path for path, text in files.items() if "<pybind11/" in text} == {"bindings.cpp"}
+
+
+def test_the_kernel_includes_downwards_only() -> None:
+    """No arrow points upwards or across a floor, so folders have no circle; nor have the files of a folder."""
+    floors = {folder: floor for floor, folders in enumerate(KERNEL_FLOORS) for folder in folders}
+    files = kernel_files()
+    assert {path.split("/")[0] for path in files} == set(floors)
+    includes = {path: re.findall(r'#include "(.+)"', text) for path, text in files.items()}
+    for path, included in includes.items():
+        folder = path.split("/")[0]
+        for other in included:
+            assert other in files, f"{path} includes {other}, which is not a path from csrc"
+            below = other.split("/")[0]
+            assert below == folder or floors[below] < floors[folder], f"{path} includes {other}"
+    list(graphlib.TopologicalSorter(includes).static_order())  # raises CycleError
 
 
 def test_vendored_headers_are_those_of_the_archive() -> None:
