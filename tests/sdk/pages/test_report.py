@@ -129,6 +129,6 @@ def test_what_cannot_be_written(where: str, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("keep me")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(WriteError, match=r"cannot write .*; "):
+    with pytest.raises(WriteError, match=r"cannot write .*(; |expected)"):
         write_report(tmp_path / where, "t", {}, ROWS)
     assert sorted(tmp_path.rglob("*")) == before
