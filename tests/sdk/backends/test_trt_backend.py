@@ -5,6 +5,7 @@ What only a GPU can show is in test_gpu.py.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_tensorrt import CONTRACT, PLAN, TABLES, FakeCuda, make_tensorrt, network, write_engine
+from fake_tensorrt import CONTRACT, PLAN, TABLES, FakeCuda, feature_map, make_tensorrt, network, write_engine
 from four_threads import wrong_answers
 
 from sdk import ContractError, EngineError
@@ -25,6 +26,7 @@ from sdk.backends import cuda as cuda_module
 from sdk.backends import trt as trt_module
 from sdk.backends.engine_sidecar import sidecar_path
 from sdk.backends.trt import TrtBackend
+from sdk.contract import FeatureMap
 
 ROOT = Path(__file__).parents[3]
 DRIVER = {"version": "13.0", "devices": 1, "code": 0}
@@ -92,6 +94,23 @@ def test_every_version_answers_and_leaves_nothing(bench: Bench, version: str, cu
     backend.close()
     bench.cuda.assert_nothing_is_left()
     assert ("validity" in bench.cuda.journal) is version.startswith("rtx")
+
+
+@pytest.mark.parametrize("version", TABLES)
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_an_engine_gives_every_output_by_name(bench: Bench, version: str, cuda_graph: bool) -> None:
+    cells = FeatureMap("cells", height=4, width=2, depth=3, stride_px=8)
+    contract = dataclasses.replace(CONTRACT, feature_maps=(cells,))
+    bench.install(version, contract=contract)
+    write_engine(bench.path, version, contract=contract)
+    backend = TrtBackend(bench.path, cuda_graph=cuda_graph)
+    outputs = [backend.infer(picture(seed)) for seed in range(3)]
+    for seed, found in enumerate(outputs):  # each answer has memory of its own
+        assert found.keys() == {"raw_descriptor", "cells"}
+        assert np.array_equal(found["raw_descriptor"], network(picture(seed))[0])
+        assert np.array_equal(found["cells"], feature_map(picture(seed), cells.shape)[0])
+    backend.close()
+    bench.cuda.assert_nothing_is_left()
 
 
 def test_loading_allocates_once_and_warms_up(bench: Bench) -> None:
