@@ -11,7 +11,6 @@ for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"converting needs {package} (extra: export)")
 
 import onnx  # noqa: E402
-import onnxruntime  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
@@ -19,7 +18,7 @@ from export.agreement import synthetic_frames  # noqa: E402
 from export.calibration import evenly, read_frames  # noqa: E402
 from export.graph_parts import split  # noqa: E402
 from export.precision import convert  # noqa: E402
-from sdk import ContractError, EngineError, FrameError, MapError, ModelContract, prepare  # noqa: E402
+from sdk import ContractError, EngineError, FrameError, MapError, ModelContract, open_backend, prepare  # noqa: E402
 
 MODEL = Path(__file__).parents[2] / "models" / "efficientnet-lite0-gem.onnx"
 SIDE, CELLS, CHANNELS = 32, 256, 24
@@ -113,13 +112,10 @@ def small_frames(count, seed=0):
 
 
 def run(model, frames):
-    """Unit descriptors (n, D) by ONNX Runtime; a row that is not finite stays so."""
-    data = model if isinstance(model, bytes) else Path(model).read_bytes()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    _, height, width, _ = session.get_inputs()[0].shape
-    contract = ModelContract.from_json(session.get_modelmeta().custom_metadata_map["contract"], "model")
-    assert (contract.height, contract.width) == (height, width)
-    rows = np.concatenate([session.run(None, {"frame": prepare(f, contract)})[0] for f in frames]).astype(np.float64)
+    """Unit descriptors (n, D) by the SDK's backend for ONNX Runtime; a row that is not finite stays so."""
+    backend = open_backend(model, threads=1)
+    rows = np.stack([backend.infer(prepare(frame, backend.contract)) for frame in frames]).astype(np.float64)
+    backend.close()
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
