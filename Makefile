@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 
 SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test check-machine lint ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
+.PHONY: demo test check-machine lint test-cpus ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
 
 demo: $(VENV)/installed
 	$(BIN)/structvpr demo demo
@@ -27,6 +27,20 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.hpp csrc/*.inl tests/kernel/*.cpp
+
+# The training and export tests as other processors round: the oldest that the libraries know, AVX2, and AVX-512 without
+# its later extensions (as far as this one has it), with one thread and with two. `make test` is the machine's own.
+# Left out are tests that run no network: the drawn world, the readers of data sets, and engines of a fake builder.
+# ONNX Runtime has no such switch: its instruction set is always the machine's own.
+NO_NETWORK := $(wildcard tests/training/test_world*.py tests/training/test_datasets*.py tests/export/test_to_engine.py)
+NETWORK_TESTS := $(filter-out $(NO_NETWORK),$(wildcard tests/training/test_*.py tests/export/test_*.py))
+OLDEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	OPENBLAS_CORETYPE=Nehalem OPENCV_CPU_DISABLE=AVX,AVX2,FP16
+
+test-cpus: $(VENV)/installed-dev
+	$(OLDEST) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	ONEDNN_MAX_CPU_ISA=AVX512_CORE OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev
@@ -53,6 +67,7 @@ ci-runtimes: $(VENV)/installed-dev
 	STRUCTVPR_REQUIRE_OPENVINO=1 $(BIN)/python -m pytest tests/sdk/test_ov_backend.py tests/sdk/test_cuda.py
 
 ci: test
+	$(MAKE) --no-print-directory test-cpus
 	$(MAKE) --no-print-directory ci-sanitize
 	$(MAKE) --no-print-directory ci-threads
 	$(MAKE) --no-print-directory ci-arm

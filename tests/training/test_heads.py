@@ -214,7 +214,7 @@ def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    places, side = 300, 96
+    places, side = 270, 64
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.normal(size=(places, 3, 6, 6)).astype(np.float32))
     light = torch.from_numpy(rng.normal(size=(2 * places, 3, 1, 1)).astype(np.float32))
@@ -233,14 +233,14 @@ def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
         return float((similarity.argmax(1) // 2 == np.arange(2 * places) // 2).mean())
 
     nets = []
+    before = share_right(make_rgb_branch("mobilenet_v2", weights, "grid"))
     for _ in range(2):
         net = make_rgb_branch("mobilenet_v2", weights, "grid")
-        before = share_right(net)
         start_head(net, data, Views(), seed=3, images=2 * places)
         nets.append(net)
     assert nets[0].head is not None
     assert nets[1].head is not None
     assert torch.equal(nets[0].head.grid_projection.weight, nets[1].head.grid_projection.weight)
-    assert share_right(nets[0]) > before + 0.05
+    assert share_right(nets[0]) > before + 0.25  # 0.11 and 0.66
     with pytest.raises(ContractError, match="expected 'grid'"):
         start_head(make_rgb_branch("mobilenet_v2", weights), data, Views(), seed=0)

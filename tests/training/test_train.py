@@ -317,7 +317,9 @@ with t.joined_processes("cpu") as processes:
     trained = t.train_branch(net, t.DATA, inputs, t.DATA, inputs, t.LONG, Path(sys.argv[1]), processes,
                              lr=t.RECIPE.lr, train_norm="norm" in sys.argv, teacher=t.teacher())
     own = recall_on(net, t.DATA, inputs, t.LONG, t.ALONE)
-    assert trained.metrics == own, (trained.metrics, own)  # of the weights that were kept, on every process
+    # Of the weights that were kept, on every process. Alone the batches are larger, which may turn one near tie.
+    one_query = 100.0 / len(t.DATA.queries) + 1e-9
+    assert all(abs(trained.metrics[k] - own[k]) <= one_query for k in own), (trained.metrics, own)
 """
 
 
