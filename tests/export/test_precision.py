@@ -301,6 +301,7 @@ def test_int8_is_what_its_runtime_takes(network, tmp_path, frames, flavour):
     assert len([n for n in head if n.op_type == "Pow"]) == 6
     assert all(behind.isdisjoint(n.input) for n in head if n not in pairs)
     assert report.flavour == flavour
+    # 0.9995 and 0.9997 for "gem", 0.987 and more for "grid"; 0.865 and 0.986 where sums saturate.
     assert cosines(tmp_path / "q.onnx", network, frames).min() >= (0.99 if network == MODEL else 0.95)
     assert report.size_bytes < 0.75 * network.stat().st_size
 
@@ -374,13 +375,13 @@ def test_int8_in_the_head_destroys_descriptors_and_the_recipe_does_not(small, tm
     """Finding of published tables: GeM in int8. One scale for cubes of 60 and of 2 leaves nothing of the latter."""
     seen, asked = small_frames(32), small_frames(48, seed=1)
     naive = quantize_head_naively(small, tmp_path / "naive.onnx", seen)
-    assert cosines(naive, small, asked).mean() < 0.95
+    assert cosines(naive, small, asked).mean() < 0.95  # 0.929
     database = run(small, asked)
     for flavour in FLAVOURS:
         convert(small, tmp_path / "q.onnx", "int8", calibration=seen, flavour=flavour)
-        assert cosines(tmp_path / "q.onnx", small, asked).min() >= 0.995
+        assert cosines(tmp_path / "q.onnx", small, asked).min() >= 0.995  # 0.99999
         assert first_answers(tmp_path / "q.onnx", database, asked) >= 0.95
-    assert first_answers(naive, database, asked) <= 0.5
+    assert first_answers(naive, database, asked) <= 0.5  # 0.02, which is chance
 
 
 def first_answers(model, database, frames):

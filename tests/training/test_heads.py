@@ -126,7 +126,7 @@ def test_shared_places_teach_what_changes_at_one_place(draw):
         found = unit(seen[300:] @ weight.numpy().T + bias.numpy()).reshape(100, 3, -1)  # of places not fitted
         return ((found[:, 0] @ found[:, 1].T).argmax(axis=1) == np.arange(100)).mean()
 
-    assert recall(places) > 0.95 > recall(np.full(600, -1)) + 0.2
+    assert recall(places) > 0.95 > recall(np.full(600, -1)) + 0.2  # 1.0, and 0.36 to 0.48, over eight seeds
 
 
 def test_images_without_a_place_are_not_taken_for_one_place(draw):
@@ -241,6 +241,6 @@ def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
     assert nets[0].head is not None
     assert nets[1].head is not None
     assert torch.equal(nets[0].head.grid_projection.weight, nets[1].head.grid_projection.weight)
-    assert share_right(nets[0]) > before + 0.25  # 0.11 and 0.66
+    assert share_right(nets[0]) > before + 0.25  # 0.66 for 0.11
     with pytest.raises(ContractError, match="expected 'grid'"):
         start_head(make_rgb_branch("mobilenet_v2", weights), data, Views(), seed=0)

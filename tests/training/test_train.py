@@ -340,7 +340,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     moved = sum(float((one[name].float() - start[name]).square().sum()) for name in start) ** 0.5
     apart = sum(float((one[name].float() - two[name].float()).square().sum()) for name in start) ** 0.5
     # Sums of gradients are rounded in another order, and Adam divides by their size; halves that were not averaged
-    # would be apart as far as they moved.
+    # would be apart as far as they moved, which is 1.95; these are apart 0.0003.
     assert apart < 0.05 * moved
 
 
@@ -413,4 +413,4 @@ def test_a_fitted_fc_begins_nearer_to_the_teacher(tmp_path: Path, monkeypatch: p
     for start in ("fitted", "random"):
         train(tmp_path / start, dataclasses.replace(RECIPE, projection=start), teacher=teacher(), train_norm=False)
         first[start] = json.loads((tmp_path / start / "metrics.jsonl").read_text().splitlines()[0])["distillation"]
-    assert first["fitted"] < 0.8 * first["random"]
+    assert first["fitted"] < 0.8 * first["random"]  # 0.07 and 2.2
