@@ -14,7 +14,7 @@ TORCH ?= torch==2.13.0
 KERNEL := $(wildcard csrc/*.cpp $(foreach suffix,cpp hpp inl,csrc/*/*.$(suffix)))
 SOURCES := $(KERNEL) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test check-machine lint ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
+.PHONY: demo test check-machine lint test-cpus ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
 
 demo: $(VENV)/installed
 	$(BIN)/structvpr demo demo
@@ -28,6 +28,20 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(KERNEL) tests/csrc/*.cpp
+
+# The training and export tests with the rounding of other processors: the oldest that the libraries support, AVX2, and
+# AVX-512 without its later extensions (if this processor has it), on one thread and on two. `make test` uses this
+# processor's own. Tests that run no network are left out: the drawn world, the readers of data sets, and engines of a
+# fake builder. ONNX Runtime has no such switch: it always uses this processor's instructions.
+NETWORK_TESTS := tests/training tests/export --ignore tests/training/world --ignore tests/training/datasets \
+	--ignore tests/export/engine
+OLDEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	OPENBLAS_CORETYPE=Nehalem OPENCV_CPU_DISABLE=AVX,AVX2,FP16
+
+test-cpus: $(VENV)/installed-dev
+	$(OLDEST) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	ONEDNN_MAX_CPU_ISA=AVX512_CORE OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev
@@ -55,6 +69,7 @@ ci-runtimes: $(VENV)/installed-dev
 	STRUCTVPR_REQUIRE_OPENVINO=1 $(BIN)/python -m pytest tests/sdk/backends/test_ov_backend.py tests/sdk/backends/test_cuda.py
 
 ci: test
+	$(MAKE) --no-print-directory test-cpus
 	$(MAKE) --no-print-directory ci-sanitize
 	$(MAKE) --no-print-directory ci-threads
 	$(MAKE) --no-print-directory ci-arm
