@@ -146,7 +146,7 @@ FLOORS: dict[str, list[set[str]]] = {
 def test_rooms_import_downwards_only(package: str) -> None:
     floor = {room: level for level, rooms in enumerate(FLOORS[package]) for room in rooms}
     for path in (ROOT / package).rglob("*.py"):
-        room = (module_name(path).split(".") + ["__init__"])[1]
+        room = [*module_name(path).split("."), "__init__"][1]
         if room in ("__init__", "__main__"):
             continue
         assert room in floor, f"{path} is in no room of FLOORS"
