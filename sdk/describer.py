@@ -78,6 +78,8 @@ class Describer:
             batch = prepare(frame, self.contract, self._colour if colour is None else colour)
         with timed(timings_ms, "infer"):
             outputs = self._backend.infer(batch)
+            if isinstance(outputs, np.ndarray):  # a backend of a user's own that was written for 0.1.0
+                outputs = {RAW_DESCRIPTOR: outputs}
         self._require_shapes(outputs)
         with timed(timings_ms, "normalize"):
             try:

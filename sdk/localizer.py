@@ -19,10 +19,12 @@ from .describer import Describer
 from .errors import EngineError, MapError, UsageError
 from .frames.sources import Source
 from .geography import Geography
-from .places.place_map import to_id
+from .index.map_index import MapIndex
+from .places.place_map import PlaceMap, to_id
 from .stopwatch import timed
 from .stores import Progress, open_store
 from .stores.build import fill_store
+from .stores.local import LocalStore
 
 __all__ = ["Localizer"]
 
@@ -91,6 +93,16 @@ class Localizer:
     def contract(self) -> ModelContract:
         """The model that describes frames here."""
         return self._backend.contract
+
+    @property
+    def map(self) -> PlaceMap:
+        """The map file. Raises UsageError if the store is not a local one."""
+        return self._local_store().map
+
+    @property
+    def index(self) -> MapIndex:
+        """The index beside the map file. Raises UsageError if the store is not a local one."""
+        return self._local_store().index
 
     def __len__(self) -> int:
         """Number of places in the map."""
@@ -235,6 +247,11 @@ class Localizer:
     ) -> npt.NDArray[np.float32]:
         self._require_open()
         return self._describer.describe(frame, colour=colour, timings_ms=timings_ms).descriptor
+
+    def _local_store(self) -> LocalStore:
+        if not isinstance(self.store, LocalStore):
+            raise UsageError(f"{self.store.location}: is not a local map; use `store`")
+        return self.store
 
     def _require_open(self) -> None:
         if self._closed:

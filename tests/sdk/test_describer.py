@@ -98,6 +98,16 @@ def test_a_backend_that_breaks_its_word_is_named() -> None:
         Describer(Silent()).describe(make_frames(1)[0])
 
 
+def test_a_backend_of_0_1_0_may_return_the_descriptor_alone() -> None:
+    class Plain(FakeBackend):
+        def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:  # type: ignore[override]
+            return super().infer(batch)["raw_descriptor"]
+
+    frame = make_frames(1)[0]
+    expected = Describer(FakeBackend()).describe(frame).descriptor
+    assert np.array_equal(Describer(Plain()).describe(frame).descriptor, expected)
+
+
 def test_colour_order_is_checked() -> None:
     frame = make_frames(1)[0]
     with pytest.raises(sdk.UsageError, match="colour is 'gray'"):

@@ -100,6 +100,8 @@ def test_a_localizer_asks_any_store(monkeypatch: pytest.MonkeyPatch, frames: lis
         assert answer.place == places[7]
         assert all(abs(match.place.position[0] - 7) > 2 for match in answer.matches[1:] if match.place.position)
         assert store.followed == 1
+        with pytest.raises(sdk.UsageError, match="memory: is not a local map"):
+            _ = asking.map
         asking.remove(places[7].id or 0)
         assert asking.query(frames[7]).place != places[7]
 
