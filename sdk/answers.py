@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import MapError
-from .geography import Geography, Position, distance_m
+from .geography import Position
 
-__all__ = ["Localization", "Match", "Place", "keep_apart"]
+__all__ = ["Localization", "Match", "Place"]
 
 
 @dataclass(frozen=True)
@@ -126,27 +126,3 @@ class Localization:
             ],
             "timings_ms": {stage: round(ms, 4) for stage, ms in self.timings_ms.items()},
         }
-
-
-def keep_apart(matches: Sequence[Match], geography: Geography, apart_m: float) -> list[Match]:
-    """Drop each match that lies near a better one.
-
-    Args:
-        matches: best first.
-        geography: what their positions are.
-        apart_m: kept matches are farther apart than this, m, >= 0.
-
-    Raises:
-        MapError: a match has no position.
-    """
-    kept: list[tuple[Match, Position | Sequence[float]]] = []
-    for match in matches:
-        position = match.place.position
-        if position is None:
-            raise MapError(
-                f"apart_m needs positions, and {match.place.label} has none; leave apart_m out, or give every place a "
-                "position"
-            )
-        if all(distance_m(geography, position, better) > apart_m for _, better in kept):
-            kept.append((match, position))
-    return [match for match, _ in kept]

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from .answers import Localization, Match, Place, keep_apart
+from .answers import Localization, Place
 from .backends import Backend, open_backend
 from .contract import ModelContract
 from .describer import Describer
@@ -23,6 +23,7 @@ from .index.map_index import MapIndex
 from .places.place_map import PlaceMap, to_id
 from .stopwatch import timed
 from .stores import Progress, open_store
+from .stores.apart import search_apart
 from .stores.build import fill_store
 from .stores.local import LocalStore
 
@@ -142,7 +143,7 @@ class Localizer:
                 self.store.follow()
             matches = self.store.search(descriptor, k, timings_ms=timings_ms)
             if apart_m is not None:
-                matches = self._keep_apart(matches, descriptor, k, apart_m, timings_ms)
+                matches = search_apart(self.store, descriptor, matches, k, apart_m, timings_ms)
         reason = "uncalibrated" if matches else "empty map"
         return Localization(tuple(matches[:k]), reason=reason, timings_ms=timings_ms)
 
@@ -256,24 +257,6 @@ class Localizer:
     def _require_open(self) -> None:
         if self._closed:
             raise EngineError("the Localizer is closed; make a new one")
-
-    def _keep_apart(
-        self,
-        matches: list[Match],
-        descriptor: npt.NDArray[np.float32],
-        k: int,
-        apart_m: float,
-        timings_ms: MutableMapping[str, float],
-    ) -> list[Match]:
-        wanted = k
-        while True:
-            with timed(timings_ms, "apart"):
-                kept = keep_apart(matches, self.store.geography, apart_m)
-            if len(kept) >= k or wanted >= len(self.store):
-                return kept
-            # Neighbouring frames crowd the front: look further back until there are k places, or no more.
-            wanted *= 4
-            matches = self.store.search(descriptor, wanted, timings_ms=timings_ms)
 
 
 def _is_whole(value: object) -> bool:
