@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
-from .errors import MapError
+import numpy as np
 
-__all__ = ["Geography", "Localization", "Match", "Place", "Position", "distance_m", "keep_apart"]
+from .errors import MapError, UsageError
+from .frames.source import FrameInfo
+from .geography import Geography, Position, as_position, to_metres
 
-Geography = Literal["local", "wgs84"]
-Position = tuple[float, float, float]
-
-EARTH_RADIUS_M = 6_371_008.8  # mean radius R1 of the WGS-84 ellipsoid (IUGG)
+__all__ = ["Localization", "Match", "Place", "keep_apart"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,10 @@ class Place:
             if value is not None:
                 object.__setattr__(self, field_name, self._finite(field_name, value))
         if self.position is not None:
-            listed: Any = self.position
-            if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
-                listed = (listed,)
-            values = tuple(self._finite("position", value) for value in listed)
-            if len(values) not in (2, 3):
-                raise MapError(
-                    f"place {self.name!r}: position has {len(values)} values, expected (x, y[, z]) in metres or "
-                    "(latitude, longitude[, altitude]); pass two or three numbers"
-                )
-            object.__setattr__(self, "position", values if len(values) == 3 else (*values, 0.0))
+            try:
+                object.__setattr__(self, "position", as_position(self.position))
+            except UsageError as error:
+                raise MapError(f"place {self.name!r}: {error}") from None
 
     def _finite(self, what: str, value: float) -> float:
         try:
@@ -68,6 +60,11 @@ class Place:
         if not math.isfinite(number):
             raise MapError(f"place {self.name!r}: {what} has the value {value!r}, expected a finite number; correct it")
         return number
+
+    @classmethod
+    def from_frame(cls, info: FrameInfo) -> Place:
+        """The place that a frame shows, before the map has given it an id."""
+        return cls(info.name, info.position, info.heading_deg, info.timestamp_s, info.image, info.traverse)
 
     @property
     def label(self) -> str:
@@ -112,28 +109,6 @@ class Localization:
         return self.matches[0].place if self.matches else None
 
 
-def distance_m(geography: Geography, a: Sequence[float], b: Sequence[float]) -> float:
-    """Metres between two positions of one map.
-
-    Args:
-        geography: "local" takes (x, y, z) in metres, "wgs84" (latitude deg, longitude deg, altitude m).
-        a: one position.
-        b: the other.
-
-    Returns:
-        Straight-line distance, >= 0; in WGS-84 along the sphere of mean radius (haversine, at most 0.6 % off
-        the ellipsoid), with the difference in altitude.
-    """
-    if geography == "local":
-        return math.dist(a, b)
-    latitude_a, latitude_b = math.radians(a[0]), math.radians(b[0])
-    half_dlat = (latitude_b - latitude_a) / 2
-    half_dlon = math.radians(b[1] - a[1]) / 2
-    h = math.sin(half_dlat) ** 2 + math.cos(latitude_a) * math.cos(latitude_b) * math.sin(half_dlon) ** 2
-    ground = 2 * EARTH_RADIUS_M * math.asin(min(1.0, math.sqrt(h)))
-    return math.hypot(ground, b[2] - a[2])
-
-
 def keep_apart(matches: Sequence[Match], geography: Geography, apart_m: float) -> list[Match]:
     """Leave out each match that lies near a better one.
 
@@ -145,14 +120,17 @@ def keep_apart(matches: Sequence[Match], geography: Geography, apart_m: float) -
     Raises:
         MapError: a match has no position.
     """
-    kept: list[tuple[Match, Position | Sequence[float]]] = []
     for match in matches:
-        position = match.place.position
-        if position is None:
+        if match.place.position is None:
             raise MapError(
                 f"apart_m was asked for but {match.place.label} has no position, expected one for every place; "
                 "leave apart_m out or give the map positions"
             )
-        if all(distance_m(geography, position, better) > apart_m for _, better in kept):
-            kept.append((match, position))
-    return [match for match, _ in kept]
+    positions = np.array([match.place.position for match in matches], np.float64).reshape(-1, 3)
+    kept: list[Match] = []
+    kept_points: list[list[float]] = []
+    for match, point in zip(matches, to_metres(geography, positions).tolist(), strict=True):
+        if all(math.dist(point, better) > apart_m for better in kept_points):
+            kept.append(match)
+            kept_points.append(point)
+    return kept

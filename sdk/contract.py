@@ -103,6 +103,11 @@ class ModelContract:
         require(self.precision in PRECISIONS, "precision", " or ".join(map(repr, PRECISIONS)))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input, px: what `sdk.prepare` takes."""
+        return self.height, self.width
+
+    @property
     def identity(self) -> str:
         """sha256 (64 hex digits) of all that a descriptor's values depend on."""
         # By name: a field that a later schema adds must not give the models of today another identity.

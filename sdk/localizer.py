@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core import l2_normalize
-from .answers import Geography, Localization, Match, Place, keep_apart
+from .answers import Localization, Match, Place, keep_apart
 from .backends import Backend, open_backend
 from .contract import ModelContract
 from .errors import EngineError, FrameError, MapError
 from .frames.preprocess import prepare
-from .frames.sources import Source
+from .frames.source import Source
+from .geography import Geography
 from .index.map_index import MapIndex, Progress
 from .places.place_map import PlaceMap, to_id
 
@@ -231,15 +232,15 @@ class Localizer:
             MapError: the source's positions are of another geography than the map's.
         """
         self.map.require_geography(source.geography)
-        total, done = len(source), 0
+        total, done = source.num_frames or 0, 0
         places: list[Place] = []
         descriptors: list[npt.NDArray[np.float32]] = []
         for sighting in source:
             try:
                 descriptors.append(self._describe(sighting.frame, "rgb", {}))
             except FrameError as error:
-                raise FrameError(f"{sighting.place.image or sighting.place.label}: {error}") from None
-            places.append(sighting.place)
+                raise FrameError(f"{sighting.info.image or sighting.info.label}: {error}") from None
+            places.append(Place.from_frame(sighting.info))
             done += 1
             if len(places) == PLACES_A_TRANSACTION:
                 self.add_described(places, np.stack(descriptors))
@@ -304,7 +305,7 @@ class Localizer:
         if self._closed:
             raise EngineError("the Localizer is closed, expected an open one; make a new one")
         with _timed(timings, "prepare"):
-            batch = prepare(frame, self.contract, self._colour if colour is None else colour)
+            batch = prepare(frame, self.contract.size, self._colour if colour is None else colour)
         with _timed(timings, "infer"):
             raw = self._backend.infer(batch)
         if raw.shape != (self.contract.descriptor_dim,) or raw.dtype != np.float32:

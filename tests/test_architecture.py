@@ -84,7 +84,8 @@ def test_imports_follow_the_rules(path: Path) -> None:
 
 
 # What training and export may know of the SDK beside the names that `sdk` exports.
-PUBLIC_MODULES = {"sdk", "sdk.atomic_file", "sdk.evaluation.recall", "sdk.cli", "sdk.cli.main"}
+PUBLIC_MODULES = {"sdk", "sdk.cli", "sdk.cli.main"}
+PUBLIC_FOLDERS = ("sdk.atomic_file", "sdk.evaluation", "sdk.frames", "sdk.geography")
 
 
 @pytest.mark.parametrize("package", ["training", "export"])
@@ -94,7 +95,7 @@ def test_the_workstation_uses_the_public_sdk(package: str) -> None:
     public = PUBLIC_MODULES | {f"sdk.{name}" for name in sdk.__all__}
     for path in (ROOT / package).rglob("*.py"):
         used = {name for name, _ in imports(path) if name.split(".")[0] == "sdk"}
-        used = {name for name in used if name.rpartition(".")[0] != "sdk.atomic_file"}
+        used = {name for name in used if not f"{name}.".startswith(tuple(f"{part}." for part in PUBLIC_FOLDERS))}
         assert used - public <= ALLOWED_PRIVATE.get(module_name(path), set()), path
 
 
@@ -108,14 +109,8 @@ SIDECAR = {
     f"sdk.backends.engine_sidecar{name}"
     for name in ("", ".EngineSidecar", ".RUNTIMES", ".read_sidecar", ".sidecar_path")
 }
-SOURCES_OF_FRAMES = {f"sdk.frames.sources{name}" for name in ("", ".ImageSource")}
 ALLOWED_PRIVATE |= {
-    "export.gate.comparison": {"sdk._core", "sdk._core.l2_normalize", "sdk.evaluation.recall.rank"},
-    "export.gate.frames": {
-        *(f"sdk.evaluation.sets{name}" for name in ("", ".find_dataset", ".read_frame_sets", ".read_position_set")),
-        *SOURCES_OF_FRAMES,
-    },
-    "export.precision.calibration": SOURCES_OF_FRAMES,
+    "export.gate.comparison": {"sdk._core", "sdk._core.l2_normalize"},
     "export.cli.gate_options": CONSOLE,
     "export.cli.precision": CONSOLE,
     "export.cli.engine": CONSOLE | SIDECAR,

@@ -11,7 +11,7 @@ import sdk
 NAMES = {
     *("Backend", "ContractError", "EngineError", "Error", "FrameError", "Localization", "Localizer", "MapError"),
     *("Match", "ModelContract", "Place", "PlaceMap", "Sighting", "Source", "open_backend", "open_source", "prepare"),
-    *("DataError", "UsageError", "WriteError", "read_image"),
+    *("DataError", "FrameInfo", "UsageError", "WriteError", "read_image"),
 }
 
 
@@ -32,7 +32,7 @@ def test_exported_names() -> None:
         (sdk.Localizer.build, "self source *progress"),
         (sdk.Localizer.remove, "self place_ids"),
         (sdk.Localizer.update, "self place frame *colour"),
-        (sdk.prepare, "frame contract colour"),
+        (sdk.prepare, "frame size colour"),
         (sdk.open_backend, "path *threads *runtime"),
         (sdk.open_source, "path *every_s *positions"),
     ],

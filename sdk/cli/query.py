@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from sdk import Error, FrameError, Localization, Localizer, MapError, Match, Place, open_source
-from sdk.answers import Geography, distance_m
+from sdk import Error, FrameError, FrameInfo, Localization, Localizer, MapError, Match, Place, open_source
 from sdk.frames.image_file import read_image
-from sdk.frames.sources import read_places_csv
+from sdk.frames.places_csv import read_places_csv
+from sdk.geography import Geography, distance_m
 from sdk.pages.report import ReportRow, thumbnail, write_report
 
 from .console import print_table
@@ -32,7 +32,7 @@ class Answer:
     """A small picture of the frame for the page, the place it was asked under (a name, no position), and the answer."""
 
     picture: npt.NDArray[np.uint8] | None
-    asked: Place
+    asked: FrameInfo
     localization: Localization
 
 
@@ -78,13 +78,13 @@ def query(
             try:
                 localization = localizer.query(sighting.frame, k, apart_m=apart_m)
             except FrameError as error:
-                raise FrameError(f"{sighting.place.label}: {error}") from None
+                raise FrameError(f"{sighting.info.label}: {error}") from None
             # What the page needs of the frame and no more: a drive's frames would fill the memory.
-            answer = Answer(thumbnail(sighting.frame) if report else None, sighting.place, localization)
+            answer = Answer(thumbnail(sighting.frame) if report else None, sighting.info, localization)
             if as_json:
                 typer.echo(json.dumps(_as_record(answer), ensure_ascii=False))
             else:
-                _print_answer(answer, len(frames))
+                _print_answer(answer, frames.num_frames)
             answers.append(answer)
         geography = localizer.map.geography
     verdicts = _judge(answers, truth, geography, radius_m) if truth else [[] for _ in answers]
@@ -119,9 +119,9 @@ def _as_record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _print_answer(answer: Answer, num_frames: int) -> None:
+def _print_answer(answer: Answer, num_frames: int | None) -> None:
     matches = answer.localization.matches
-    if num_frames > 1:
+    if num_frames != 1:
         best = matches[0]
         typer.echo(f"{answer.asked.label}  ->  {best.place.label}  {best.similarity:.3f}{_where(best.place)}")
         return
@@ -146,7 +146,7 @@ def _judge(answers: Sequence[Answer], truth: Path, geography: Geography, radius_
     source = read_places_csv(truth)
     if source.geography != geography:
         raise MapError(f"{truth}: its positions are {source.geography}, expected {geography} as the map declares")
-    positions = {place.image: place.position for _, place in source.files}
+    positions = {info.image: info.position for _, info in source.files}
     if not any(answer.asked.image in positions for answer in answers):
         raise MapError(
             f"{truth}: names none of the frames that were asked about, expected their file names; correct it"

@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..answers import Geography
 from ..atomic_file import flush_folder, move_into_place
 from ..contract import ModelContract
 from ..errors import MapError
+from ..geography import Geography
 
 __all__ = [
     "MapState",

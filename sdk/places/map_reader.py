@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar, cast, get_args
 
-from ..answers import Geography, Place
+from ..answers import Place
 from ..contract import ModelContract
 from ..errors import ContractError, MapError
+from ..geography import Geography
 from .database import (
     DTYPES,
     IDS_A_STATEMENT,

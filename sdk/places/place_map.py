@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..answers import Geography, Place
+from ..answers import Place
 from ..contract import ModelContract
 from ..errors import MapError
+from ..geography import Geography
 from .database import Access, MapState, Pair, connect, create_file, read_meta, translated
 from .journal import record_losses
 from .map_reader import MapReader

@@ -119,7 +119,9 @@ def run(model, frames):
     _, height, width, _ = session.get_inputs()[0].shape
     contract = ModelContract.from_json(session.get_modelmeta().custom_metadata_map["contract"], "model")
     assert (contract.height, contract.width) == (height, width)
-    rows = np.concatenate([session.run(None, {"frame": prepare(f, contract)})[0] for f in frames]).astype(np.float64)
+    rows = np.concatenate([session.run(None, {"frame": prepare(f, contract.size)})[0] for f in frames]).astype(
+        np.float64
+    )
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

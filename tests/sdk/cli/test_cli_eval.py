@@ -75,7 +75,7 @@ def test_table(model: Path, tiny: Path, run: Run) -> None:
     assert lines[0].split()[-2:] == ["R@1", "R@5"]
     assert lines[1].split()[-4:-1] == ["4", "all", "50.0"]
     assert lines[2].split()[-4:-1] == ["3", "matched", "66.7"]
-    assert "ms a query (median)" in done.out
+    assert "ms per query (median)" in done.out
 
 
 def test_defaults(model: Path, tiny: Path, run: Run) -> None:
@@ -150,7 +150,7 @@ def test_refused(model: Path, tiny: Path, tmp_path: Path, refused: Refused) -> N
     assert "no data was named" in refused("eval", model)
     assert "no data was named" in refused("eval", model, "--database_folder", tmp_path)
     assert "nope.onnx" in refused("eval", tmp_path / "nope.onnx", tiny)
-    assert "expected K >= 1" in refused("eval", model, tiny, "--recall_values", 0)
+    assert "give K >= 1" in refused("eval", model, tiny, "--recall_values", 0)
     assert "no such file or folder" in refused(
         "eval", model, "--database_folder", tmp_path / "nope", "--queries_folder", tmp_path
     )
