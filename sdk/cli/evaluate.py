@@ -119,7 +119,7 @@ def _print(result: SetRecall) -> None:
             rows.append((title, queries, *figures))
     print_table((f"right within (database {result.database})", "queries", *result.protocols[0].recall_all), rows)
     if result.untrusted:
-        typer.echo(f"{result.untrusted} more queries of {result.queries} are left out: their ground truth is untrusted")
+        typer.echo(f"{result.queries}: {result.untrusted} queries left out, whose ground truth is not trusted")
     typer.echo(
         f"{result.describe_ms + result.search_ms:.2f} ms per query (median): describe {result.describe_ms:.2f}, "
         f"search {result.search_ms:.3f}; decoding not included\n"

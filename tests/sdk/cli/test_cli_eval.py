@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,21 @@ def test_figures(model: Path, tiny: Path, run: Run) -> None:
     assert near["recall_matched"]["R@1"] == pytest.approx(2 / 3)
     assert near["recall_all"]["R@1"] == pytest.approx(2 / 4)
     assert own["recall_matched"]["R@1"] == pytest.approx(1 / 3)
+
+
+def test_queries_that_are_not_trusted_are_left_out_and_counted(
+    model: Path, tiny: Path, tmp_path: Path, run: Run
+) -> None:
+    shutil.copytree(tiny, tmp_path / "tiny")
+    header, *rows = TRUTH.splitlines()
+    lines = [f"{header},trusted", *(f"{row},{int('q1' not in row)}" for row in rows)]
+    (tmp_path / "tiny" / "ground_truth.csv").write_text("\n".join(lines))
+    (found,) = evaluate(run, model, tmp_path / "tiny", "--recall_values", 1)["sets"]
+    assert found["untrusted"] == 1
+    for protocol in found["protocols"]:
+        assert (protocol["queries"], protocol["matched"]) == (3, 2)
+    done = run("eval", model, tmp_path / "tiny")
+    assert "query: 1 queries left out, whose ground truth is not trusted" in done.out
 
 
 def test_table(model: Path, tiny: Path, run: Run) -> None:

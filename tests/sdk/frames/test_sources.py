@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import picture, write_pictures
 
-from sdk import DataError, FrameError, FrameInfo, Place, open_source
+from sdk import DataError, FrameError, FrameInfo, Place, Sighting, Source, open_source
 from sdk.frames.folder import ImageSource, list_images
 
 NAMES = ["a.png", "b.png", "c.png"]
@@ -266,3 +267,41 @@ def test_a_set_of_one_region_is_a_source_and_of_two_is_none(tmp_path: Path) -> N
     assert [place.traverse for place in infos(folder / "town-0.csv")] == ["reference", "snow"]
     on_earth = "image,lat_deg,lon_deg,region\na.png,48,11,munich\nb.png,60,10,oslo\n"
     assert len(infos(csv_folder(tmp_path, on_earth))) == 2
+
+
+# ---------------------------------------------------------------- sources of one's own
+
+
+class Camera(Source):
+    """A live source: it does not know how many frames will come, and holds a device."""
+
+    closed = 0
+
+    def __iter__(self) -> Iterator[Sighting]:
+        yield Sighting(picture(0), FrameInfo(name="now", timestamp_s=1.5))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_live_source_needs_no_length_and_is_closed() -> None:
+    with Camera() as camera:
+        assert (camera.num_frames, camera.geography) == (None, None)
+        (sighting,) = camera
+    assert camera.closed == 1
+    assert Place.from_frame(sighting.info) == Place("now", timestamp_s=1.5)
+
+
+def test_files_and_videos_are_sources_too(tmp_path: Path) -> None:
+    (path,) = write_pictures(tmp_path, ["a.png"])
+    with open_source(path) as source:
+        assert source.num_frames == len(list(source)) == 1
+    source.close()  # twice
+
+
+def test_a_place_takes_every_fact_of_a_frame() -> None:
+    info = FrameInfo("a.png", "gate", (1.0, 2.0, 3.0), 90.0, 100.5, "dusk")
+    place = Place.from_frame(info)
+    assert place.id is None
+    assert {name: getattr(place, name) for name in vars(info)} == vars(info)
+    assert (info.label, FrameInfo("a.png").label) == ("gate", "a.png")
