@@ -12,9 +12,10 @@ from sdk import MapError
 from sdk.cli.console import print_table
 
 if TYPE_CHECKING:
+    from sdk.evaluation.sets import PlaceSet
+
     from ..gate.comparison import Comparison
     from ..gate.decision import Thresholds, Verdict
-    from ..gate.frames import GateFrames
 
 __all__ = [
     "DatabaseFolder",
@@ -87,7 +88,7 @@ def choose_thresholds(
     return replace(DEFAULT_THRESHOLDS[precision], **{name: value for name, value in given.items() if value is not None})
 
 
-def require_places(data: GateFrames | None, max_recall_drop: float | None) -> None:
+def require_places(data: PlaceSet | None, max_recall_drop: float | None) -> None:
     """Raise MapError if a loss of R@1 is to be judged, and no frames are named that have places."""
     if data is not None and data.positives is None and max_recall_drop is not None:
         raise MapError(

@@ -124,7 +124,7 @@ def precision_command(
 
 
 def _require_enough_to_calibrate(calibration: Path) -> None:
-    count = len(open_source(calibration, positions=False))
+    count = open_source(calibration, positions=False).num_frames or 0
     if count < LEAST_CALIBRATION:
         raise FrameError(
             f"{calibration}: holds {count} frames, expected at least {LEAST_CALIBRATION} to calibrate on, better "

@@ -105,7 +105,7 @@ def export_onnx(
         frames = [sighting.frame for sighting in islice(source, MAX_FRAMES)]
     if len(frames) == 0:
         raise FrameError("no frames to verify on found, expected at least one; pass frames=None")
-    inputs = [prepare(frame, contract) for frame in frames]  # each (1, h, w, 3)
+    inputs = [prepare(frame, contract.size) for frame in frames]  # each (1, h, w, 3)
     deployed = DeployedNet(net, contract).eval()
     with torch.no_grad():
         expected = [deployed(torch.from_numpy(frame)).numpy() for frame in inputs]  # each (1, D)

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from sdk import ContractError, FrameError
+from sdk.evaluation.sets import PlaceSet
 
 from .comparison import Comparison, MapFigures, Progress, compare
-from .frames import GateFrames
 from .paired_loss import enough_queries
 
 __all__ = ["DEFAULT_THRESHOLDS", "Thresholds", "Verdict", "gate", "judge", "require_enough"]
@@ -106,7 +106,7 @@ class Verdict:
 def gate(
     reference_path: str | Path,
     candidate_path: str | Path,
-    frames: GateFrames,
+    frames: PlaceSet,
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
@@ -134,7 +134,7 @@ def gate(
     return judge(comparison, thresholds)
 
 
-def require_enough(frames: GateFrames) -> None:
+def require_enough(frames: PlaceSet) -> None:
     """Raise FrameError if there are fewer than ten queries."""
     if len(frames.queries) < MIN_QUERIES:
         raise FrameError(

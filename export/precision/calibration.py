@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from sdk import EngineError, FrameError, ModelContract, open_source, prepare
-from sdk.frames.sources import ImageSource
+from sdk.frames.folder import ImageSource
 
 __all__ = ["MAX_FRAMES", "Statistics", "measure", "read_frames"]
 
@@ -24,7 +24,7 @@ Frame = npt.NDArray[np.uint8]
 def read_frames(
     calibration: str | Path | Sequence[Frame], contract: ModelContract, most: int = MAX_FRAMES
 ) -> tuple[int, Iterator[Frame]]:
-    """Take up to `most` frames, evenly spread from the first to the last, one in memory at a time.
+    """Take up to `most` frames, evenly spread from the first to the last. One is in memory at a time.
 
     Args:
         calibration: what `sdk.open_source` opens, or uint8 (H, W, 3) RGB arrays.
@@ -36,22 +36,22 @@ def read_frames(
 
     Raises:
         FrameError: there is none; while iterating, one cannot be used.
-        MapError: the path names nothing that holds frames.
+        DataError: the path holds no frames.
     """
     if isinstance(calibration, (str, Path)):
         source = open_source(calibration, positions=False)
         if isinstance(source, ImageSource):  # files that are not taken need not be decoded
-            source.files = [source.files[index] for index in evenly(len(source), most)]
-        total = len(source)
+            source = ImageSource([source.files[index] for index in evenly(len(source.files), most)])
+        total = source.num_frames or 0
         frames: Iterator[Frame] = (sighting.frame for sighting in source)
     else:
         total, frames = len(calibration), iter(calibration)
     if total == 0:
         raise FrameError(
-            "no frames to calibrate on found, expected some 100 that show what the robot sees; give a folder of them"
+            "there are no frames to calibrate on; give a folder of about 100 that show what the robot sees"
         )
     taken = set(evenly(total, most))
-    return len(taken), (prepare(frame, contract) for index, frame in enumerate(frames) if index in taken)
+    return len(taken), (prepare(frame, contract.size) for index, frame in enumerate(frames) if index in taken)
 
 
 def evenly(total: int, most: int) -> list[int]:
