@@ -100,7 +100,7 @@ def _describe(
         frame = read_image(path)
         started = time.perf_counter()
         try:
-            rows.append(describer.describe(frame))
+            rows.append(describer.describe(frame).descriptor)
         except FrameError as error:
             raise FrameError(f"{path}: {error}") from None
         times_ms.append((time.perf_counter() - started) * 1e3)
