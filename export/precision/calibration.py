@@ -47,9 +47,7 @@ def read_frames(
     else:
         total, frames = len(calibration), iter(calibration)
     if total == 0:
-        raise FrameError(
-            "there are no frames to calibrate on; give a folder of about 100 that show what the robot sees"
-        )
+        raise FrameError("no frames to calibrate on found; give a folder of about 100 that show what the robot sees")
     taken = set(evenly(total, most))
     return len(taken), (prepare(frame, contract.size) for index, frame in enumerate(frames) if index in taken)
 

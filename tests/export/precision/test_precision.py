@@ -18,7 +18,15 @@ from export.from_checkpoint.agreement import synthetic_frames  # noqa: E402
 from export.graph.parts import split  # noqa: E402
 from export.precision.calibration import evenly, read_frames  # noqa: E402
 from export.precision.conversion import convert  # noqa: E402
-from sdk import ContractError, EngineError, FrameError, MapError, ModelContract, open_backend, prepare  # noqa: E402
+from sdk import (  # noqa: E402
+    ContractError,
+    DataError,
+    EngineError,
+    FrameError,
+    ModelContract,
+    open_backend,
+    prepare,
+)
 
 MODEL = Path(__file__).parents[3] / "models" / "efficientnet-lite0-gem.onnx"
 SIDE, CELLS, CHANNELS = 32, 256, 24
@@ -439,7 +447,7 @@ def test_frames_are_spread_evenly_and_come_from_a_folder_too(small, tmp_path):
         ({"flavour": "cpu"}, EngineError, "flavour is 'cpu', expected tensorrt or onnxruntime; choose one"),
         ({"calibration": None}, EngineError, "int8 without calibration frames asked for"),
         ({"calibration": []}, FrameError, "no frames to calibrate on found"),
-        ({"calibration": "nowhere"}, MapError, "nowhere: there is no such file or folder"),
+        ({"calibration": "nowhere"}, DataError, "nowhere: there is no such file or folder"),
         ({"calibration": [np.zeros((40, 40, 3), np.float32)]}, FrameError, "the frame has dtype float32"),
         ({"calibration": [np.zeros((40, 40), np.uint8)]}, FrameError, "expected \\(H, W, 3\\)"),
         ({"onnx_path": "missing.onnx"}, EngineError, "cannot read missing.onnx: No such file"),
