@@ -11,6 +11,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # the CPU, 200 MB; without it, on x86-64, the one for CUDA, several GB. The demo needs neither.
 TORCH ?= torch==2.13.0
 
+# Two processes of one thread each; the tests of a file stay together, for what they share.
+TWO_CORES := -n 2 --dist loadscope
+
 SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inl) CMakeLists.txt pyproject.toml
 
 .PHONY: demo test check-machine lint test-cpus ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
@@ -20,7 +23,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_CORES)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -38,9 +41,9 @@ OLDEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRU
 	OPENBLAS_CORETYPE=Nehalem OPENCV_CPU_DISABLE=AVX,AVX2,FP16
 
 test-cpus: $(VENV)/installed-dev
-	$(OLDEST) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	$(OLDEST) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_CORES) $(NETWORK_TESTS)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(NETWORK_TESTS)
-	ONEDNN_MAX_CPU_ISA=AVX512_CORE OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	ONEDNN_MAX_CPU_ISA=AVX512_CORE OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_CORES) $(NETWORK_TESTS)
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev

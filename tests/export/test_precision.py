@@ -333,6 +333,7 @@ def test_int8_of_dead_channels(tmp_path, flavour):
     bias[2] = 0.0
     path = small_model(tmp_path / "a.onnx", first=dead, first_bias=bias)
     convert(path, tmp_path / "q.onnx", "int8", calibration=small_frames(8), flavour=flavour)
+    # 0.9927 to 0.9933, and 1.0, over eight draws of frames.
     assert cosines(tmp_path / "q.onnx", path, small_frames(8, seed=1)).min() >= 0.99
     # All of a tensor may be zero.
     path = small_model(tmp_path / "a.onnx", first=np.zeros((8, 3, 1, 1)), first_bias=np.full(8, -1.0))
