@@ -371,7 +371,7 @@ def quantize_head_naively(source, output, frames):
     return output
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of onnxruntime's quantiser, which is here to fail
 def test_int8_in_the_head_destroys_descriptors_and_the_recipe_does_not(small, tmp_path):
     """Finding of published tables: GeM in int8. One scale for cubes of 60 and of 2 leaves nothing of the latter."""
     seen, asked = small_frames(32), small_frames(48, seed=1)
