@@ -14,6 +14,9 @@ TORCH ?= torch==2.13.0
 KERNEL := $(wildcard csrc/*.cpp $(foreach suffix,cpp hpp inl,csrc/*/*.$(suffix)))
 SOURCES := $(KERNEL) CMakeLists.txt pyproject.toml
 
+# Two processes of one thread each. The tests of a file run in one process, because they share fixtures.
+TWO_CORES := -n 2 --dist loadscope
+
 .PHONY: demo test check-machine lint test-cpus ci-sanitize ci-threads ci-arm ci-rtx ci-runtimes ci clean
 
 demo: $(VENV)/installed
@@ -21,7 +24,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_CORES)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -39,9 +42,9 @@ OLDEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRU
 	OPENBLAS_CORETYPE=Nehalem OPENCV_CPU_DISABLE=AVX,AVX2,FP16
 
 test-cpus: $(VENV)/installed-dev
-	$(OLDEST) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	$(OLDEST) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_CORES) $(NETWORK_TESTS)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(NETWORK_TESTS)
-	ONEDNN_MAX_CPU_ISA=AVX512_CORE OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(NETWORK_TESTS)
+	ONEDNN_MAX_CPU_ISA=AVX512_CORE OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_CORES) $(NETWORK_TESTS)
 
 # The kernel's tests under the address and undefined-behaviour sanitizers.
 ci-sanitize: $(VENV)/installed-dev

@@ -117,9 +117,8 @@ FLOORS: dict[str, list[set[str]]] = {
     "sdk": [
         {"errors", "_core"},
         {"contract", "geography", "stopwatch", "atomic_file", "machine"},
-        {"answers"},
         {"frames"},
-        {"backends"},
+        {"answers", "backends"},
         {"describer"},
         {"places"},
         {"index"},
@@ -131,8 +130,9 @@ FLOORS: dict[str, list[set[str]]] = {
     "export": [{"graph"}, {"from_checkpoint"}, {"precision", "engine", "gate"}, {"cli"}],
     "training": [
         {"world", "processes", "datasets"},
+        {"labels"},
+        {"networks"},
         {"recipe"},
-        {"labels", "networks"},
         {"inputs"},
         {"objective"},
         {"loop"},

@@ -146,7 +146,7 @@ def _judge(answers: Sequence[Answer], truth: Path, geography: Geography, radius_
     """Metres between the true position and each match's, per answer; None where one is not known."""
     source = read_places_csv(truth)
     if source.geography != geography:
-        raise DataError(f"{truth}: its positions are {source.geography}, and the map's are {geography}")
+        raise DataError(f"{truth}: its positions are {source.geography}, expected {geography} as in the map")
     positions = {info.image: info.position for _, info in source.files}
     if not any(answer.asked.image in positions for answer in answers):
         raise DataError(f"{truth}: names none of the queried frames; its column image must hold their file names")

@@ -341,6 +341,7 @@ def test_int8_of_dead_channels(tmp_path, flavour):
     bias[2] = 0.0
     path = small_model(tmp_path / "a.onnx", first=dead, first_bias=bias)
     convert(path, tmp_path / "q.onnx", "int8", calibration=small_frames(8), flavour=flavour)
+    # 0.9927 to 0.9933, and 1.0, over eight draws of frames.
     assert cosines(tmp_path / "q.onnx", path, small_frames(8, seed=1)).min() >= 0.99
     # All of a tensor may be zero.
     path = small_model(tmp_path / "a.onnx", first=np.zeros((8, 3, 1, 1)), first_bias=np.full(8, -1.0))
@@ -378,7 +379,7 @@ def quantize_head_naively(source, output, frames):
     return output
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of onnxruntime's quantiser, which is here to fail
 def test_int8_in_the_head_destroys_descriptors_and_the_recipe_does_not(small, tmp_path):
     """Finding of published tables: GeM in int8. One scale for cubes of 60 and of 2 leaves nothing of the latter."""
     seen, asked = small_frames(32), small_frames(48, seed=1)
