@@ -84,7 +84,7 @@ def measure_recall(
     for one in sets:
         files = one.database or ()
         if not any(k <= len(files) for k in ks):
-            raise UsageError(f"no K of {list(ks)} is at most {len(files)}, the size of the database; ask for a smaller")
+            raise UsageError(f"no K of {list(ks)} is at most {len(files)}, the database's size; ask for a smaller K")
         if id(files) not in described:
             described[id(files)], _ = _describe(describer, files, "database", progress)
         queries, describe_ms = _describe(describer, one.queries, one.name, progress)
