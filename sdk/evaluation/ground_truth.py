@@ -86,7 +86,9 @@ def read_ground_truth(
     sets, asked = np.array(truth.filled("query_set")), truth.filled("query")
     chosen = [name for name in dict.fromkeys(sets.tolist()) if query_sets is None or name in query_sets]
     if not chosen:
-        raise DataError(f"{truth.path}: has no row of {', '.join(query_sets or ())}; choose of {', '.join(set(sets))}")
+        raise DataError(
+            f"{truth.path}: has no row of {', '.join(query_sets or ())}; choose of {', '.join(sorted(set(sets)))}"
+        )
     usable = np.isin(sets, chosen)
     if trusted_only and "trusted" in truth:
         usable &= truth.flags("trusted")
