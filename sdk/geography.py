@@ -35,12 +35,14 @@ def as_position(values: Any) -> Position:
         UsageError: a value is not a finite number, or there are not two or three of them.
     """
     listed = [values] if isinstance(values, (str, bytes)) or not isinstance(values, Iterable) else list(values)
-    try:
-        numbers = [float(value) for value in listed]
-    except (TypeError, ValueError):
-        numbers = [math.nan]
-    if not all(map(math.isfinite, numbers)):
-        raise UsageError(f"position has the value {values!r}; pass finite numbers")
+    numbers = []
+    for value in listed:
+        try:
+            numbers.append(float(value))
+        except (TypeError, ValueError):
+            numbers.append(math.nan)
+        if not math.isfinite(numbers[-1]):
+            raise UsageError(f"position has the value {value!r}, expected a finite number; correct it")
     if len(numbers) not in (2, 3):
         raise UsageError(
             f"position has {len(numbers)} values; pass (x, y[, z]) in metres or (latitude, longitude[, altitude])"

@@ -21,6 +21,7 @@ from .sets import PlaceSet
 __all__ = ["ProtocolRecall", "SetRecall", "measure_recall"]
 
 Progress = Callable[[str, int, int], object]
+Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class SetRecall:
     Attributes:
         queries: name of the set.
         database: number of images of the database.
-        untrusted: number of queries left out because the data set does not trust their ground truth.
+        untrusted: see `PlaceSet`.
         protocols: one for each protocol of the set.
         describe_ms: median time to describe a decoded query.
         search_ms: median time of an exact search.
@@ -78,12 +79,12 @@ def measure_recall(
         FrameError: an image cannot be read or described; the message names it.
         UsageError: every K is above the size of a database.
     """
-    described: dict[int, npt.NDArray[np.float32]] = {}
+    described: dict[int, Rows] = {}
     results = []
     for one in sets:
         files = one.database or ()
         if not any(k <= len(files) for k in ks):
-            raise UsageError(f"no K of {list(ks)} is at most {len(files)}, the size of the database; ask for a smaller")
+            raise UsageError(f"no K of {list(ks)} is at most {len(files)}, the database's size; ask for a smaller K")
         if id(files) not in described:
             described[id(files)], _ = _describe(describer, files, "database", progress)
         queries, describe_ms = _describe(describer, one.queries, one.name, progress)
@@ -93,7 +94,7 @@ def measure_recall(
 
 def _describe(
     describer: Describer, files: Sequence[Path], what: str, progress: Progress | None
-) -> tuple[npt.NDArray[np.float32], list[float]]:
+) -> tuple[Rows, list[float]]:
     """Descriptors of image files, float32 (n, D), and milliseconds of each without the decoding."""
     rows, times_ms = [], []
     for done, path in enumerate(files, start=1):
@@ -109,13 +110,7 @@ def _describe(
     return np.stack(rows), times_ms
 
 
-def _recall(
-    one: PlaceSet,
-    database: npt.NDArray[np.float32],
-    queries: npt.NDArray[np.float32],
-    describe_ms: Sequence[float],
-    ks: Sequence[int],
-) -> SetRecall:
+def _recall(one: PlaceSet, database: Rows, queries: Rows, describe_ms: Sequence[float], ks: Sequence[int]) -> SetRecall:
     index = PlaceIndex(database.shape[1], precision="float32")  # float16 would add its rounding to the figures
     index.add(np.arange(len(database)), database)
     ranked, search_ms = [], []

@@ -79,14 +79,16 @@ def read_ground_truth(
             it begins.
     """
     names = TABLES if table is None else (table,)
-    there = [name for name in names if (folder / name).is_file()]
-    if not there:
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         raise DataError(f"{folder}: has no {' or '.join(names)}; check the folder, or name the table")
-    truth = read_table(folder / there[0], *COLUMNS)
+    truth = read_table(path, *COLUMNS)
     sets, asked = np.array(truth.filled("query_set")), truth.filled("query")
     chosen = [name for name in dict.fromkeys(sets.tolist()) if query_sets is None or name in query_sets]
     if not chosen:
-        raise DataError(f"{truth.path}: has no row of {', '.join(query_sets or ())}; choose of {', '.join(set(sets))}")
+        raise DataError(
+            f"{truth.path}: has no row of {', '.join(query_sets or ())}; choose of {', '.join(sorted(set(sets)))}"
+        )
     usable = np.isin(sets, chosen)
     if trusted_only and "trusted" in truth:
         usable &= truth.flags("trusted")
@@ -99,8 +101,7 @@ def read_ground_truth(
     found = []
     for name in chosen:
         queries = list_images(folder / name)
-        number = _by_name(queries)
-        row_of = np.full(len(queries), -1, np.int64)
+        number, row_of = _by_name(queries), np.full(len(queries), -1, np.int64)
         for row in np.flatnonzero(sets == name).tolist():
             query = number.get(asked[row])
             if query is None:
@@ -111,9 +112,8 @@ def read_ground_truth(
         ranges = np.tile(np.array([[-1], [0], [-1]], np.int64), len(queries))  # (3, Q): counterpart, first, last
         ranges[:, row_of >= 0] = ranges_of_rows[:, row_of[row_of >= 0]]
         kept = (row_of < 0) | usable[row_of]
-        files = [queries[i] for i in np.flatnonzero(kept)]
+        files, untrusted = [queries[i] for i in np.flatnonzero(kept)], int(np.count_nonzero(~kept))
         counterpart, first, last = ranges[:, kept]
-        untrusted = int(np.count_nonzero(~kept))
         found.append(FrameTruth(name, files, answers, counterpart, first, last, untrusted, "camera" in truth))
     return [one for one in found if one.queries]
 
@@ -142,9 +142,7 @@ def _ranges(truth: Table, answers: Sequence[Path]) -> Indices:
     for column, into in zip(COLUMNS[2:], found, strict=True):
         for row, name in enumerate(truth.filled(column)):
             if name not in number:
-                raise DataError(
-                    f"{truth.where(row)}: {column} is {name!r}, which is not an image of the database; correct it"
-                )
+                raise DataError(f"{truth.where(row)}: {column} is {name!r}, no image of the database; correct it")
             into[row] = number[name]
     if (backward := found[2] < found[1]).any():
         raise DataError(

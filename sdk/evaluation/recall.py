@@ -81,27 +81,27 @@ def recall_at_k(
 
 def positives_within_m(
     geography: Geography,
-    queries: Sequence[Sequence[float]],
-    database: Sequence[Sequence[float]],
+    queries: npt.ArrayLike,
+    database: npt.ArrayLike,
     radius_m: float,
 ) -> list[Indices]:
     """The database positions within a radius of each query's.
 
     Args:
         geography: what the positions are, see `distance_m`.
-        queries: positions of the queries, three numbers each.
-        database: positions of the database.
+        queries: positions of the queries, float64 (Q, 3).
+        database: positions of the database, float64 (M, 3).
         radius_m: inclusive, >= 0. Distances are those of `distance_m`: straight lines, with the altitude.
 
     Returns:
         One int64 array of database indices per query, ascending.
     """
     asked_m, points_m = (
-        to_metres(geography, np.array(positions, np.float64).reshape(-1, 3)) for positions in (queries, database)
+        to_metres(geography, np.asarray(positions, np.float64).reshape(-1, 3)) for positions in (queries, database)
     )
     pairs = [pair[:2] for pair in pairs_within(asked_m, points_m, radius_m)]
     row, found = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
-    return split_rows(found, np.bincount(row, minlength=len(queries)))
+    return split_rows(found, np.bincount(row, minlength=len(asked_m)))
 
 
 def positives_within_frames(counterparts: Sequence[int | None], num_database: int, tolerance: int) -> list[Indices]:

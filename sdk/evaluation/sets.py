@@ -15,7 +15,7 @@ from ..frames.deep_vg import read_names
 from ..frames.folder import ImageSource, list_images
 from ..frames.open import open_source
 from ..frames.places_csv import PLACES_CSV
-from ..geography import Geography, expand_ranges
+from ..geography import Geography, Position, expand_ranges
 from .ground_truth import read_ground_truth
 from .recall import positives_within_frames, positives_within_m, split_rows
 
@@ -88,12 +88,9 @@ def read_frame_sets(folder: Path, tolerances: Sequence[int]) -> list[PlaceSet]:
     sets = []
     for truth in read_ground_truth(folder):
         counterparts = [None if true < 0 else true for true in truth.counterpart.tolist()]
+        protocols = {f"±{t} frames": positives_within_frames(counterparts, len(truth.database), t) for t in tolerances}
         counts = truth.last - truth.first + 1
-        own = split_rows(expand_ranges(truth.first, counts)[1], counts)
-        protocols: dict[str, Sequence[Indices]] = {
-            f"±{t} frames": positives_within_frames(counterparts, len(truth.database), t) for t in tolerances
-        }
-        protocols[OWN_RULE] = own
+        protocols[OWN_RULE] = split_rows(expand_ranges(truth.first, counts)[1], counts)
         sets.append(PlaceSet(truth.name, truth.queries, truth.database, protocols, truth.untrusted))
     return sets
 
@@ -104,47 +101,31 @@ def read_position_set(database: Path, queries: Path, radius_m: float) -> PlaceSe
     Raises:
         DataError: an image has no position, or the positions of the two are of different kinds.
     """
-    known, asked, geography = _named(database, queries) or _listed(database, queries)
-    positives = positives_within_m(
-        geography, [position for _, position in asked], [position for _, position in known], radius_m
-    )
-    return PlaceSet(
-        queries.stem, [file for file, _ in asked], [file for file, _ in known], {f"{radius_m:g} m": positives}
-    )
+    if all(path.is_dir() and not (path / PLACES_CSV).is_file() for path in (database, queries)):
+        known, asked = list_images(database), list_images(queries)
+        named = read_names([*known, *asked])  # together, as each may be in one UTM zone, but not in the same
+        if named is None:
+            raise _without_positions(database)
+        geography, positions = named.geography, named.positions
+    else:
+        (known, here, geography), (asked, there, other) = _located(database), _located(queries)
+        if geography != other:
+            raise DataError(f"{database} is {geography} and {queries} is {other}; give both positions of one kind")
+        positions = np.array([*here, *there])
+    positives = positives_within_m(geography, positions[len(known) :], positions[: len(known)], radius_m)
+    return PlaceSet(queries.stem, asked, known, {f"{radius_m:g} m": positives})
 
 
-Located = list[tuple[Path, Sequence[float]]]
+def _located(path: Path) -> tuple[list[Path], list[Position], Geography]:
+    source = open_source(path)
+    if not isinstance(source, ImageSource) or source.geography is None:
+        raise _without_positions(path)
+    for file, info in source.files:
+        if info.position is None:
+            raise DataError(f"{path}: {file} has no position; add it, or remove the image")
+    positions = [info.position for _, info in source.files if info.position]
+    return [file for file, _ in source.files], positions, source.geography
 
 
-def _named(database: Path, queries: Path) -> tuple[Located, Located, Geography] | None:
-    """Two folders with positions in their names, read together: both may be in one UTM zone each, but not the same."""
-    if not all(path.is_dir() and not (path / PLACES_CSV).is_file() for path in (database, queries)):
-        return None
-    known, asked = list_images(database), list_images(queries)
-    named = [read_names(files) for files in (known, asked)]
-    both = read_names([*known, *asked]) if all(named) else None
-    if both is None:
-        return None
-    located: Located = list(zip([*known, *asked], both.positions.tolist(), strict=True))
-    return located[: len(known)], located[len(known) :], both.geography
-
-
-def _listed(database: Path, queries: Path) -> tuple[Located, Located, Geography]:
-    found: list[Located] = []
-    kinds: list[Geography] = []
-    for path in (database, queries):
-        source = open_source(path)
-        if not isinstance(source, ImageSource) or source.geography is None:
-            raise DataError(
-                f"{path}: its images have no positions; add a places.csv, or rename them to @east@north@….jpg"
-            )
-        located: Located = []
-        for file, info in source.files:
-            if info.position is None:
-                raise DataError(f"{path}: {file} has no position; add it, or remove the image")
-            located.append((file, info.position))
-        found.append(located)
-        kinds.append(source.geography)
-    if kinds[0] != kinds[1]:
-        raise DataError(f"{database} is {kinds[0]} and {queries} is {kinds[1]}; give both positions of one kind")
-    return found[0], found[1], kinds[0]
+def _without_positions(path: Path) -> DataError:
+    return DataError(f"{path}: its images have no positions; add a places.csv, or rename them to @east@north@….jpg")

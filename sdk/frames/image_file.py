@@ -1,4 +1,4 @@
-"""Image files: read whole or not at all."""
+"""Reading image files. A damaged file is an error."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""A plain CSV of images with their places, and our renderer's worlds, which are written as one.
+"""Training sets from a CSV of images with their places; our renderer writes its worlds as one.
 
     image,x_m,y_m[,z_m][,heading_deg][,timestamp_s][,name][,traverse][,region][,split]
     image,lat_deg,lon_deg[,...]
     image,name[,...]          without positions: images of one name show one place
 
-`path` may stand for `image`, and `place` for `name`; other columns can be named. `sdk.frames.places_csv` reads the
-positions, for maps and for training.
+The column `image` may also be called `path`, and `name` may be called `place`; options take other names.
+`sdk.frames.places_csv` reads the positions, as it does for maps.
 """
 
 from __future__ import annotations
@@ -47,21 +47,20 @@ def read_csv_places(
 ) -> TrainingSet:
     """Read a CSV of places.
 
-    With positions, positives are what is near; without, what has the same name. A traverse called `reference` is the
-    database, and all others ask. Where a region has none of that name, with positions its first traverse is the
-    database; without positions, or with one traverse, all images ask and answer.
+    With positions, positives are the near images; without, the images of the same name. The traverse called `reference`
+    is the database, and all others ask. If a region has no such traverse, its first one is the database. In a region
+    with a single traverse, and in one without `reference` and positions, all images ask and answer.
 
     Args:
         folder: images are relative to it.
         split: a value of the split column. Without that column: "all", or "train" and "val", which hold out places.
         csv: name of the file in the folder.
-        image, place: names of columns, unless they are image or path, and place or name.
+        image, place: names of columns; image or path, and place or name, unless given.
         region, split_column: names of columns.
         reference: name of the traverse that is the database.
         positive_radius_m, near_radius_m: see `set_from_positions`.
-        most_turned_deg: positives' headings differ by no more, where they are given.
-        held_out: share of the queries that "train" lacks and "val" has, without a split column.
-        seed: of the choice of these.
+        most_turned_deg: see `set_from_positions`.
+        held_out, seed: see `hold_out`; not used with a split column.
 
     Raises:
         DataError: the file, a column or an image is missing, a value is no number, or no query has a positive.
@@ -112,7 +111,7 @@ def read_csv_places(
 
 
 def has_split_column(folder: Path, *, csv: str = PLACES_CSV, split_column: str = "split", **_: Any) -> bool:
-    """Whether a CSV of places says itself what is for training; takes the options of `read_csv_places`."""
+    """Whether a CSV of places has a split column. Takes the options of `read_csv_places`."""
     return split_column in read_table(folder / csv)
 
 
@@ -126,10 +125,9 @@ def read_world(
 ) -> TrainingSet:
     """Read a world that our renderer wrote: places.csv, images/, and labels/ with the same tree as images/.
 
-    The traverse called reference is the database of its town, all others are queries. Positives look into the same
-    direction to 40 degrees, since streets cross. Its positions are exact, so the radii are half of those that suit
-    GPS. The set's root is images/, so that `find_label_maps(world, None, folder / "labels")` finds the exact label
-    maps.
+    The traverse called reference is the database of its town, and all others are queries. Headings of positives differ
+    by at most 40 degrees, because streets cross. Positions are exact, so the radii are half of those for GPS. The set's
+    root is images/, so that `find_label_maps(world, None, folder / "labels")` finds the exact label maps.
 
     Raises:
         DataError: see `read_csv_places`.

@@ -41,10 +41,10 @@ def read_deep_vg(
     Args:
         folder: that holds images/, or the splits themselves.
         split: "train", "val" or "test".
-        database, queries: folders of the split, such as queries_night; the same for both: all images ask and answer.
+        database, queries: folders of the split, such as queries_night. If they are the same, all images ask and answer.
         positive_radius_m: 10 m in "train" and 25 m in the others unless given.
-        near_radius_m: 25 m, of what is no negative and right in evaluation.
-        most_turned_deg: positives' headings differ by no more, where the names have them (Pittsburgh's have not).
+        near_radius_m: see `set_from_positions`.
+        most_turned_deg: see `set_from_positions`. Pittsburgh's names have no headings.
 
     Raises:
         DataError: a folder is missing or empty, or a name has no position.

@@ -1,7 +1,4 @@
-"""Two traverses with a table of which frames of the one show what the other saw.
-
-The layout is that of `structvpr eval`; `sdk.evaluation.ground_truth` reads it for both.
-"""
+"""Training sets from traverses with a table of frame ranges, which `sdk.evaluation.ground_truth` reads."""
 
 from __future__ import annotations
 
@@ -35,15 +32,14 @@ def read_frame_ranges(
 ) -> TrainingSet:
     """Read queries, each with the range of the database that is right for it.
 
-    With a column `camera`, positives are images of the query's camera (`_c0_` in their names). Those of other cameras
-    are near.
+    With a column `camera`, positives are images of the query's camera (`_c0_` in their names). Images of other cameras
+    in the range are near.
 
     Args:
         folder, table, database, query_sets, trusted_only: see `sdk.evaluation.ground_truth.read_ground_truth`.
         split: "all"; "train" and "val" hold out stretches of the route.
         positive_frames: positives are at most so many frames from `db`; the whole range unless given.
-        held_out: share of the queries that "train" lacks and "val" has.
-        seed: of the choice of these.
+        held_out, seed: see `hold_out`.
 
     Raises:
         DataError: see `read_ground_truth`; or no query has a positive.

@@ -46,8 +46,7 @@ def read_gsv_cities(
         split: "all", on which the official code trains (it validates on other sets); "train" and "val" hold out places.
         cities: names of CSV files in Dataframes/ without .csv; all of them unless given.
         least_images: places with fewer images are left out.
-        held_out: share of the images whose places "train" lacks and "val" has.
-        seed: of the choice of these places.
+        held_out, seed: see `hold_out`.
 
     Raises:
         DataError: a folder, a column or an image is missing, or no place has enough images.

@@ -189,13 +189,9 @@ def set_from_places(
     """Make a set whose positives are the images of the same named place.
 
     Args:
-        name: for messages.
-        images: image files.
         place: int64 (N,), a number per place. Equal numbers in different regions are different places.
-        queries: which images ask; all unless given.
-        database: which images answer; all unless given.
-        region: int32 (N,); all are in one unless given.
-        root: see `TrainingSet`.
+        queries, database: which images ask and answer; all unless given.
+        name, images, region, root: see `set_from_positions`.
 
     Raises:
         DataError: no place has two images.
@@ -241,14 +237,10 @@ def set_from_pairs(
     """Make a set from a list of pairs. Queries that have no positive are left out.
 
     Args:
-        name: for messages.
-        images: image files.
         row: int64 (n,), the query of each pair, as an index into `queries`.
         found: int64 (n,), the image of the database that shows the query's place, or may.
         positive: bool (n,), whether that image is a positive.
-        queries: int64 (Q,), which images ask.
-        database: int64 (M,), which images answer.
-        region: int32 (N,); all are in one unless given.
+        name, images, queries, database, region: see `set_from_positions`.
         root, positions_m, untrusted: see `TrainingSet`.
 
     Raises:
