@@ -1,63 +1,86 @@
-"""An ONNX graph with what a rule asks of it."""
+"""ONNX files of ours: reading one with its checks, and serialising one."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import onnx
-from onnx import TensorProto
 
-__all__ = ["Graph", "attribute", "label", "type_name"]
+from sdk import ContractError, EngineError, ModelContract
+from sdk.backends.onnx_file import contract_in, require_ports
+from sdk.errors import first_line
+
+from .tensors import type_name
+from .value_types import graph_precision
+
+__all__ = ["ModelFile", "read_model", "serialize"]
 
 
-class Graph:
-    """Which tensors are constant, the types of all, who makes and who uses them.
+class ModelFile(NamedTuple):
+    """A model.onnx: its bytes, its graph and its contract."""
 
-    A Constant node is as good as an initializer: the parsers read both as weights. `nodes` are those with operators of
-    ONNX, whose inputs and outputs are the ones that its checker has seen to; `foreign` are the others.
+    data: bytes
+    graph: onnx.ModelProto
+    contract: ModelContract
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read a model, and check that its graph is valid and is what its contract says.
+
+    Raises:
+        EngineError: the file is missing, or is not valid ONNX.
+        ContractError: it has no readable contract, or its ports or its precision differ from the contract.
     """
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
-        self.nodes = [node for node in model.graph.node if node.domain in ("", "ai.onnx")]
-        self.foreign = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
-        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        for node in self.nodes:
-            if node.op_type == "Constant":
-                self.constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
-        self.inputs = [value for value in model.graph.input if value.name not in self.constants]
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        self.types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
-        self.types.update({v.name: v.type.tensor_type.elem_type for v in self.inputs})
-        self.types.update({name: tensor.data_type for name, tensor in self.constants.items()})
-        self.maker = {name: node for node in self.nodes for name in node.output}
-
-    def users(self, name: str) -> list[onnx.NodeProto]:
-        return [node for node in self.nodes if name in node.input]
-
-    def value(self, name: str) -> np.ndarray[Any, Any] | None:
-        """A constant's values; None if there is no such constant."""
-        return onnx.numpy_helper.to_array(self.constants[name]) if name in self.constants else None
-
-    def is_weight(self, name: str) -> bool:
-        """Whether a tensor is a constant, or a constant that was quantised."""
-        maker = self.maker.get(name)
-        quantized = maker is not None and maker.op_type == "QuantizeLinear" and maker.input[0] in self.constants
-        return name in self.constants or quantized
-
-
-def label(node: onnx.NodeProto) -> str:
-    """What a message calls a node: its name, or what it makes."""
-    return node.name or f"{node.op_type} -> {', '.join(node.output)}"
+    reason = "it is no ONNX"
+    try:
+        data = path.read_bytes()
+        model = onnx.load_model_from_string(data)
+        reason = "its graph is not valid"
+        onnx.checker.check_model(model, full_check=True)
+        for weight in model.graph.initializer:
+            onnx.TensorProto.DataType.Name(weight.data_type)  # the checker accepts unknown types
+    except Exception as error:  # protobuf and the checker raise kinds that share no base class
+        reason = getattr(error, "strerror", None) or f"{reason}: {first_line(error)}"
+        raise EngineError(f"{path}: cannot be read ({reason}); make one with `structvpr export onnx`") from None
+    contract = contract_in(path, next((entry.value for entry in model.metadata_props if entry.key == "contract"), None))
+    takes, gives = (
+        [
+            (type_name(port.type.tensor_type.elem_type), [d.dim_value for d in port.type.tensor_type.shape.dim])
+            for port in ports
+        ]
+        for ports in (model.graph.input, model.graph.output)
+    )
+    require_ports(path, contract, takes, gives, "uint8", "float")
+    precision = graph_precision(model)
+    if precision != contract.precision:
+        raise ContractError(
+            f"{path}: has a graph in {precision}, expected {contract.precision} by its contract; make it again with "
+            "`structvpr export precision`"
+        )
+    return ModelFile(data, model, contract)
 
 
-def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    """An integer attribute."""
-    return next((int(a.i) for a in node.attribute if a.name == name), default)
+def serialize(model: onnx.ModelProto, contract: ModelContract, tools: str) -> bytes:
+    """Put the contract into a model, check the model and serialise it. Equal models give equal bytes.
 
+    Args:
+        model: to be written; changed in place.
+        contract: of the model.
+        tools: packages that made the graph, for the message.
 
-def type_name(elem_type: int) -> str:
-    """uint8 for TensorProto.UINT8, and so on; a number that ONNX does not know stands for itself."""
-    known = elem_type in TensorProto.DataType.values()
-    return str(TensorProto.DataType.Name(elem_type)).lower() if known else f"type {elem_type}"
+    Raises:
+        EngineError: the graph is not valid ONNX.
+    """
+    del model.graph.value_info[:]  # may be out of date; readers infer them
+    others = {entry.key: entry.value for entry in model.metadata_props if entry.key != "contract"}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {**others, "contract": contract.to_json()})
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EngineError(
+            f"the new graph is not valid ONNX ({first_line(error)}); report this with the versions of {tools}"
+        ) from None
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
