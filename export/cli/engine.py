@@ -38,13 +38,8 @@ def engine_command(
     ] = None,
     dla: Annotated[int | None, typer.Option(min=0, help="DLA core to run on; default: the GPU alone.")] = None,
     compute_capabilities: Annotated[
-        str,
-        typer.Option(
-            "--for",
-            help="Build ahead by TensorRT-RTX, without a GPU, for these compute capabilities, such as 8.6,8.9.",
-            show_default=False,
-        ),
-    ] = "",
+        str | None, typer.Option("--for", help="Build ahead by TensorRT-RTX for these GPUs, such as 8.6,8.9.")
+    ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="tensorrt or tensorrt_rtx; default: the first that is installed.")
     ] = None,
@@ -72,10 +67,10 @@ def engine_command(
       structvpr export engine model.onnx -o model.engine --for 8.6,8.9
       structvpr export verify model.onnx model.engine --frames photos/
     """
+    from ..engine.build import BuildSettings
     from ..engine.gated import build_gated
-    from ..engine.settings import BuildSettings
 
-    capabilities = tuple(word.strip() for word in compute_capabilities.split(",") if word.strip())
+    capabilities = tuple(word.strip() for word in (compute_capabilities or "").split(",") if word.strip())
     settings = BuildSettings(workspace, timing_cache, dla, capabilities, runtime, optimization_level)
     with progress_bars() as tell:
         result = build_gated(model, output, settings, gate, reference=reference, keep=keep, progress=tell)

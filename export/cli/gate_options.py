@@ -20,17 +20,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Write the file even if it does not pass.")]
 
 OPTIONS = {
-    "frames": typer.Option(
-        "--frames", help="Folder of 10 or more images to judge on; each is searched among all the others."
-    ),
+    "frames": typer.Option("--frames", help="Folder of 10 or more images; each is searched among all the others."),
     "dataset": typer.Option(
-        "--dataset",
-        help="Data set to judge on, R@1 too: a folder with database/, query*/ and ground_truth.csv, or its name below "
-        "$STRUCTVPR_DATA.",
+        "--dataset", help="Folder with database/, query*/ and ground_truth.csv, or its name below $STRUCTVPR_DATA."
     ),
-    "database_folder": typer.Option(
-        "--database_folder", help="Images with positions; with --queries_folder, to judge R@1 too."
-    ),
+    "database_folder": typer.Option("--database_folder", help="Images with positions, for --queries_folder."),
     "queries_folder": typer.Option("--queries_folder", help="Images with positions, searched in --database_folder."),
     "positive_dist_threshold": typer.Option(
         "--positive_dist_threshold", help="With the two folders: radius within which an answer is right, m.  [25]"
@@ -40,8 +34,7 @@ OPTIONS = {
     ),
     "min_top1_agreement": typer.Option(
         "--min-top1-agreement",
-        help="Least share of queries whose first answer stays the same; judged where R@1 is not.  [fp32 0.95, fp16 "
-        "0.9, int8 0.8]",
+        help="Least share of first answers that stay; judged where R@1 is not.  [fp32 0.95, fp16 0.9, int8 0.8]",
     ),
     "max_recall_drop": typer.Option(
         "--max-recall-drop",

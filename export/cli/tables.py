@@ -39,14 +39,9 @@ def print_comparison(comparison: Comparison) -> None:
         rows.append(("frames without a usable descriptor", str(comparison.unusable)))
     for figures in comparison.maps:
         rows.append((f"same first answer, {figures.described_by}'s map", f"{100 * figures.top1_agreement:.1f} %"))
-    print_table(
-        (
-            f"{comparison.candidate} ({comparison.candidate_precision}) beside {comparison.reference} "
-            f"({comparison.reference_precision})",
-            f"{comparison.queries} queries",
-        ),
-        rows,
-    )
+    candidate = f"{comparison.candidate} ({comparison.candidate_precision})"
+    reference = f"{comparison.reference} ({comparison.reference_precision})"
+    print_table((f"{candidate} beside {reference}", f"{comparison.queries} queries"), rows)
     typer.echo("")
     if comparison.reference_recall is not None:
         _print_recalls(comparison)
@@ -71,15 +66,8 @@ def _print_recalls(comparison: Comparison) -> None:
                 f"{100 * loss.lower:+.2f} to {100 * loss.upper:+.2f}",
             )
         )
-    print_table(
-        (
-            f"within {comparison.right}, {comparison.matched} queries",
-            *reference,
-            "R@1 lost, points",
-            "95 % limits",
-        ),
-        rows,
-    )
+    title = f"within {comparison.right}, {comparison.matched} queries"
+    print_table((title, *reference, "R@1 lost, points", "95 % limits"), rows)
     typer.echo("")
 
 

@@ -38,10 +38,12 @@ def verify_command(
       structvpr export verify model.onnx model.int8.engine --database_folder campus/database \\
           --queries_folder campus/queries --json > verify.json
     """
-    from ..gate.verification import verify
+    from ..gate.comparison import compare
+    from ..gate.decision import judge
 
     with progress_bars() as tell:
-        comparison, verdict = verify(model_a, model_b, gate, tell)
+        comparison = compare(model_a, model_b, gate.read(), tell)
+    verdict = None if gate.no_gate else judge(comparison, gate.thresholds(comparison.candidate_precision))
     if as_json:
         print_json({"figures": comparison.to_record()} if verdict is None else verdict.to_record())
     elif verdict is None:

@@ -16,20 +16,66 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
 
-from sdk import EngineError
+from sdk import EngineError, UsageError
+from sdk.backends.engine_sidecar import RUNTIMES
 
 from ..graph.value_types import float32_tensors, graph_precision, has_half
 from ..progress import Progress
 from .monitor import build_monitor, interrupt_later, ticking
-from .settings import BuildSettings
 
-__all__ = ["EngineBuilder"]
+__all__ = ["BuildSettings", "EngineBuilder"]
 
 NAMED_ERRORS = 3
+GPU = re.compile(r"\d+\.\d")
+MOST_WORKSPACE_MIB = 1 << 20  # far beyond any GPU; its bytes still fit the bindings' integers
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """The settings of a build.
+
+    Attributes:
+        workspace_mib: memory that a kernel may use beside its tensors, MiB, 1 to 2^20.
+        timing_cache: folder for TensorRT's timings; None for structvpr below $XDG_CACHE_HOME, or below ~/.cache.
+            TensorRT-RTX has no timings.
+        dla_core: DLA that runs what it can, with the GPU for the rest; None for the GPU alone.
+        compute_capabilities: TensorRT-RTX only: GPUs to compile for, such as "8.6", without one at hand. Empty for the
+            GPU of this machine.
+        runtime: "tensorrt" or "tensorrt_rtx"; None for the first that is installed.
+        optimization_level: 0 (fast build) to 5 (fast engine); None for TensorRT's default, 3.
+
+    Raises:
+        UsageError: a value is out of its range or has no effect.
+    """
+
+    workspace_mib: int = 1024
+    timing_cache: Path | None = None
+    dla_core: int | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    runtime: str | None = None
+    optimization_level: int | None = None
+
+    def __post_init__(self) -> None:
+        workspace, level, ahead = self.workspace_mib, self.optimization_level, self.compute_capabilities
+        wrong = [f"a compute capability is {c!r}, expected one such as 8.6" for c in ahead if not GPU.fullmatch(c)]
+        if not 1 <= workspace <= MOST_WORKSPACE_MIB:
+            wrong.append(f"the workspace is {workspace} MiB, expected 1 to {MOST_WORKSPACE_MIB}")
+        if level is not None and not 0 <= level <= 5:
+            wrong.append(f"the optimization level is {level}, expected 0 to 5")
+        if self.runtime not in (None, *RUNTIMES):
+            wrong.append(f"the runtime is {self.runtime!r}, expected {' or '.join(RUNTIMES)}")
+        if ahead and self.runtime == "tensorrt":
+            wrong.append("tensorrt builds only for the GPU that is present; leave out --for, or use tensorrt_rtx")
+        if ahead and self.timing_cache is not None:
+            wrong.append("TensorRT-RTX has no timings to keep; leave out --timing-cache or --for")
+        if wrong:
+            raise UsageError(wrong[0])
 
 
 class EngineBuilder:

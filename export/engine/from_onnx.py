@@ -19,18 +19,17 @@ from typing import Any
 import onnx
 
 from sdk import EngineError, UsageError
-from sdk.atomic_file import replace_together, require_replaceable, writing
+from sdk.atomic_file import replace_together, writing
 from sdk.backends.cuda import open_cuda, require_driver
 from sdk.backends.engine_sidecar import RUNTIMES, EngineSidecar, sidecar_path
 from sdk.errors import first_line
 from sdk.machine.device import describe_device
 
-from ..graph.model_file import read_model
+from ..graph.model_file import read_model, require_new
 from ..graph.rules import check_graph
 from ..graph.targets import KNOWN
 from ..progress import Progress
-from .build import EngineBuilder
-from .settings import BuildSettings
+from .build import BuildSettings, EngineBuilder
 from .timing_cache import cache_file, load_cache, save_cache
 
 __all__ = ["export_engine"]
@@ -125,10 +124,7 @@ def _check_paths(onnx_path: Path, engine_path: Path) -> None:
     if not onnx_path.name.isprintable():  # the sidecar holds the name
         raise UsageError(f"the model's name {onnx_path.name!r} cannot be printed; rename it")
     for place in (engine_path, sidecar_path(engine_path)) if engine_path.name else (engine_path,):
-        with writing(engine_path):
-            if place.exists() and place.samefile(onnx_path):
-                raise UsageError(f"{place}: is the model itself; choose another path")
-        require_replaceable(place)
+        require_new(place, onnx_path)
     if engine_path.suffix not in (".engine", ".plan"):  # `sdk.open_backend` recognises an engine by it
         raise UsageError(f"{engine_path}: is to be the engine, expected a name in .engine or .plan; choose another")
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdk import ContractError, ModelContract, UsageError, open_backend
 from sdk.backends.engine_sidecar import EngineSidecar
@@ -14,21 +13,16 @@ from ..gate.comparison import require_same_network
 from ..gate.decision import Verdict, gate
 from ..gate.frames import require_readable
 from ..gate.options import GateOptions
+from ..graph.model_file import require_new
 from ..progress import Progress
+from .build import BuildSettings
 from .from_onnx import export_engine
-from .settings import BuildSettings
 
 __all__ = ["GatedEngine", "build_gated"]
 
 
-@dataclass(frozen=True)
-class GatedEngine:
-    """A build and its verdict.
-
-    Attributes:
-        sidecar: as written; None if the engine did not pass and was not written.
-        verdict: of the gate; None if the engine was not judged.
-    """
+class GatedEngine(NamedTuple):
+    """The sidecar as written, None if the engine did not pass; and the verdict, None if it was not judged."""
 
     sidecar: EngineSidecar | None
     verdict: Verdict | None
@@ -48,24 +42,22 @@ def build_gated(
     keep: bool = False,
     progress: Progress,
 ) -> GatedEngine:
-    """Build as `export_engine` does, judge the engine, and write it if it passes.
+    """Call `export_engine`, judge the engine, and write it if it passes. An engine built ahead is not judged.
 
     Args:
-        model: see `export_engine`.
-        output: see `export_engine`.
-        settings: of the build. Engines compiled ahead are not judged.
+        model, output, settings: see `export_engine`.
         options: what to judge on.
         reference: model in fp32 to judge against; None for `model`.
         keep: write the engine even if it does not pass.
         progress: see `Progress`.
 
     Raises:
-        UsageError: options contradict each other, are out of range, or have no effect.
+        UsageError: options contradict each other or have no effect.
         ContractError: the reference is not in fp32, or is of another network.
-        Error: see `export_engine` and `gate`.
+        Error: see `GateOptions.read`, `export_engine` and `gate`.
     """
-    if reference is not None and _same_file(reference, output):
-        raise UsageError(f"{output}: is also --reference; choose another path")
+    if reference is not None:
+        require_new(output, reference, "also --reference")
     if settings.compute_capabilities:
         if options.names_frames() or reference is not None or keep:
             raise UsageError(
@@ -77,7 +69,7 @@ def build_gated(
         return GatedEngine(export_engine(model, output, settings, progress=progress), None)
     if options.no_gate and (keep or reference is not None):
         raise UsageError("--keep and --reference have no effect with --no-gate; leave out one of the two")
-    frames = options.read_unless_off()
+    frames = None if options.no_gate else options.read()
     if frames is None:
         return GatedEngine(export_engine(model, output, settings, progress=progress), None)
 
@@ -102,28 +94,14 @@ def build_gated(
 def _require_reference(model: Path, reference: Path | None) -> str:
     """Check, before the build, that the gate will accept the reference. Gives the precision of `model`."""
     contract = _contract(model)
-    if reference is None:
-        if contract.precision != "fp32":
-            raise ContractError(
-                f"{model}: is in {contract.precision}, and the engine is judged against fp32; name the model in fp32 "
-                "by --reference, or skip the gate by --no-gate"
-            )
-        return contract.precision
-    against = _contract(reference)
-    require_same_network(model, contract, reference, against)
+    against = contract if reference is None else _contract(reference)
+    require_same_network(model, contract, reference or model, against)
     if against.precision != "fp32":
         raise ContractError(
-            f"{reference}: is in {against.precision}, expected the model in fp32; give the file that `structvpr export "
-            "onnx` wrote"
+            f"{reference or model}: is in {against.precision}, expected the model in fp32 to judge the engine against; "
+            "name the file of `structvpr export onnx` by --reference, or skip the gate by --no-gate"
         )
     return contract.precision
-
-
-def _same_file(path: Path, other: Path) -> bool:
-    try:
-        return path.samefile(other)
-    except OSError:  # one does not exist
-        return False
 
 
 def _contract(model: Path) -> ModelContract:

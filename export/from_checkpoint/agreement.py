@@ -55,10 +55,9 @@ def verify(data: bytes, inputs: Sequence[Frame], expected: Sequence[Vector]) -> 
             gap, difference = differences(session.run(["raw_descriptor"], frame)[0], theirs)
             if not (gap <= MAX_COSINE_GAP and difference <= MAX_ABS_DIFFERENCE):  # a NaN fails
                 raise EngineError(
-                    f"the exported graph differs from PyTorch on frame {index} ({'with' if optimize else 'without'} "
-                    f"graph optimisations): 1 - cosine {gap:.1e}, largest difference {difference:.1e}, expected at "
-                    f"most {MAX_COSINE_GAP:.0e} and {MAX_ABS_DIFFERENCE:.0e}; export with other versions of torch and "
-                    "onnxsim"
+                    f"the exported graph differs from PyTorch on frame {index}: 1 - cosine {gap:.1e}, largest "
+                    f"difference {difference:.1e}, expected at most {MAX_COSINE_GAP:.0e} and {MAX_ABS_DIFFERENCE:.0e}; "
+                    "export with other versions of torch and onnxsim"
                 )
             worst_gap, worst_difference = max(worst_gap, gap), max(worst_difference, difference)
     return Agreement(worst_gap, worst_difference, len(inputs))

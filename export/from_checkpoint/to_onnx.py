@@ -9,15 +9,13 @@ reduction with its axes as an input except ReduceSum. `graph.rules` checks this 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,11 +23,10 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from sdk import DataError, EngineError, ModelContract, open_source, prepare
-from sdk.atomic_file import replace_when_done
 from training.networks.checkpoint import load_checkpoint
 from training.networks.descriptor_net import DeployedNet
 
-from ..graph.model_file import serialize
+from ..graph.model_file import WrittenModel, serialize, write_model
 from ..graph.rules import TARGETS, Finding, check_graph
 from ..graph.synthetic_frames import Frame, synthetic_frames
 from .agreement import Agreement, verify
@@ -42,36 +39,22 @@ IR_VERSION = 8
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(WrittenModel):
     """What was written and how well it agrees with the checkpoint.
 
     Attributes:
-        path: the ONNX file.
-        size_bytes: of the file.
-        sha256: of the file, 64 hex digits. The same checkpoint and tool versions give the same file.
-        contract: in the file's metadata, under "contract".
         agreement: of the file with PyTorch.
         simplified: whether the graph is onnxsim's.
         note: why it is not; empty if it is.
-        operators: operator name -> count.
         targets: the TensorRT releases, of `graph.rules.TARGETS`, that accept the graph by our rules.
         findings: why the others refuse it, and what a build must do for those that accept it.
     """
 
-    path: str
-    size_bytes: int
-    sha256: str
-    contract: ModelContract
     agreement: Agreement
     simplified: bool
     note: str
-    operators: dict[str, int]
     targets: tuple[str, ...]
     findings: tuple[Finding, ...]
-
-    def to_json(self) -> str:
-        """One line of JSON, with the contract and its identity as objects."""
-        return json.dumps({**asdict(self), "identity": self.contract.identity}, sort_keys=True)
 
 
 def export_onnx(
@@ -112,35 +95,22 @@ def export_onnx(
     with torch.no_grad():
         expected = [deployed(torch.from_numpy(frame)).numpy() for frame in inputs]  # each (1, D)
 
-    plain = trace(deployed, contract)
-    data, note = None, "" if simplify else "onnxsim was switched off"
-    if simplify:
-        try:
-            data = finish(simplified(plain), contract)
-            agreement = verify(data, inputs, expected)
-            targets, findings = accepted_by(data)
-        except EngineError as error:
-            data, note = None, f"onnxsim's graph was rejected: {error}"
-    is_simplified = data is not None
-    if data is None:
-        data = finish(plain, contract)
+    def checked(model: onnx.ModelProto) -> tuple[bytes, dict[str, Any]]:
+        data = finish(model, contract)
         agreement = verify(data, inputs, expected)
         targets, findings = accepted_by(data)
-    with replace_when_done(onnx_path) as temporary:
-        temporary.write_bytes(data)
-    operators = Counter(node.op_type for node in onnx.load_from_string(data).graph.node)
-    return ExportReport(
-        path=str(onnx_path),
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        contract=contract,
-        agreement=agreement,
-        simplified=is_simplified,
-        note=note,
-        operators=dict(sorted(operators.items())),
-        targets=targets,
-        findings=findings,
-    )
+        return data, {"agreement": agreement, "targets": targets, "findings": findings}
+
+    plain = trace(deployed, contract)
+    note = "" if simplify else "onnxsim was switched off"
+    if simplify:
+        try:
+            data, facts = checked(simplified(plain))
+        except EngineError as error:
+            note = f"onnxsim's graph was rejected: {error}"
+    if note:
+        data, facts = checked(plain)
+    return ExportReport(**vars(write_model(data, onnx_path, contract)), **facts, simplified=not note, note=note)
 
 
 def trace(deployed: DeployedNet, contract: ModelContract) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -120,26 +121,16 @@ def compare(
         EngineError: a file cannot be loaded or run, or the reference's descriptor is zero or not finite.
         FrameError: a frame cannot be read.
     """
-    reference = open_backend(reference_path)
-    try:
-        candidate = open_backend(candidate_path)
-        try:
-            require_same_network(reference_path, reference.contract, candidate_path, candidate.contract)
-            pair = _Pair(reference, candidate, Path(reference_path).name, progress or (lambda what, done, total: None))
-            asked = pair.describe(frames.queries, "queries")
-            known = None if frames.database is None else pair.describe(frames.database, "database")
-        finally:
-            candidate.close()
-    finally:
-        reference.close()
+    with closing(open_backend(reference_path)) as reference, closing(open_backend(candidate_path)) as candidate:
+        require_same_network(reference_path, reference.contract, candidate_path, candidate.contract)
+        pair = _Pair(reference, candidate, Path(reference_path).name, progress or (lambda what, done, total: None))
+        asked = pair.describe(frames.queries, "queries")
+        known = None if frames.database is None else pair.describe(frames.database, "database")
     ours, theirs = asked
     usable = theirs.any(axis=1)
     described = theirs if known is None else np.concatenate([theirs, known[1]])
     unusable = int((~described.any(axis=1)).sum())
-    maps: tuple[MapFigures, ...] = ()
-    recall = None
-    if not unusable:
-        recall, maps = _with_maps(asked, known, frames.positives)
+    recall, maps = (None, ()) if unusable else _with_maps(asked, known, frames.positives)
     return Comparison(
         reference=Path(reference_path).name,
         candidate=Path(candidate_path).name,

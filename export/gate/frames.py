@@ -59,13 +59,9 @@ def read_gate_frames(
     """
     folders = database_folder is not None or queries_folder is not None
     if (frames is not None) + (dataset is not None) + folders > 1:
-        raise UsageError(
-            "several of --frames, --dataset and --database_folder with --queries_folder were given; choose one"
-        )
+        raise UsageError("several of --frames, --dataset and --database_folder with --queries_folder; choose one")
     if folders and (database_folder is None or queries_folder is None):
-        raise UsageError(
-            "one of --database_folder and --queries_folder was given, expected both; add the other, or give --frames"
-        )
+        raise UsageError("one of --database_folder and --queries_folder was given, expected both; add the other")
     if not 0 <= radius_m < float("inf"):
         raise UsageError(f"--positive_dist_threshold is {radius_m}, expected metres >= 0")
     if frames is not None:

@@ -18,15 +18,13 @@ class GateOptions:
     """The gate's options, as the verbs share them. None stands for the default.
 
     Attributes:
-        frames: folder of images; each is searched among all the others.
-        dataset: folder of a data set, or its name below $STRUCTVPR_DATA.
-        database_folder: images with positions.
-        queries_folder: images with positions.
+        frames, dataset, database_folder, queries_folder: see `read_gate_frames`.
         positive_dist_threshold: with the two folders: radius within which an answer is right, m; 25 by default.
-        min_cosine: see `Thresholds`.
-        min_top1_agreement: see `Thresholds`.
-        max_recall_drop: see `Thresholds`.
+        min_cosine, min_top1_agreement, max_recall_drop: see `Thresholds`.
         no_gate: do not judge.
+
+    Raises:
+        UsageError: a threshold is out of its range, or an option has no effect.
     """
 
     frames: Path | None = None
@@ -39,12 +37,15 @@ class GateOptions:
     max_recall_drop: float | None = None
     no_gate: bool = False
 
-    def thresholds(self, precision: str) -> Thresholds:
-        """The defaults of a precision, replaced by the options that are given.
+    def __post_init__(self) -> None:
+        self.thresholds("fp32")  # refuses what is out of range
+        if self.no_gate:
+            self.refuse_thresholds("with --no-gate")
+        if self.positive_dist_threshold is not None and self.database_folder is self.queries_folder is None:
+            raise UsageError("--positive_dist_threshold needs --database_folder and --queries_folder; leave it out")
 
-        Raises:
-            UsageError: a threshold is out of its range.
-        """
+    def thresholds(self, precision: str) -> Thresholds:
+        """The defaults of a precision, replaced by the options that are given."""
         given = {
             "min_mean_cosine": self.min_cosine,
             "min_top1_agreement": self.min_top1_agreement,
@@ -66,16 +67,9 @@ class GateOptions:
         """Read the lists of frames, and check that they can be judged on.
 
         Raises:
-            UsageError: options contradict each other, are out of range, have no effect, or name no frames.
+            UsageError: options contradict each other, name no frames, or the radius is out of range.
             DataError: the frames cannot be judged on, see `read_gate_frames`; without `no_gate`, they are too few.
         """
-        if self.no_gate:
-            self.refuse_thresholds("with --no-gate")
-        self.thresholds("fp32")  # refuses what is out of range before anything is read
-        if self.positive_dist_threshold is not None and self.database_folder is self.queries_folder is None:
-            raise UsageError(
-                "--positive_dist_threshold applies to --database_folder and --queries_folder only; leave it out"
-            )
         radius_m = 25.0 if self.positive_dist_threshold is None else self.positive_dist_threshold
         found = read_gate_frames(self.frames, self.dataset, self.database_folder, self.queries_folder, radius_m)
         if found is None:
@@ -84,17 +78,7 @@ class GateOptions:
                 " (export precision and engine: or --no-gate, to write the file unjudged)"
             )
         if found.positives is None and self.max_recall_drop is not None:
-            raise UsageError(
-                "--max-recall-drop needs queries whose true places are known; give --dataset, or --database_folder and "
-                "--queries_folder, or leave it out"
-            )
+            raise UsageError("--max-recall-drop needs known true places; give --dataset or the folders, not --frames")
         if not self.no_gate:
             require_enough(found)
         return found
-
-    def read_unless_off(self) -> GateFrames | None:
-        """As `read`; with `no_gate` nothing is read, and the answer is None."""
-        if not self.no_gate:
-            return self.read()
-        self.refuse_thresholds("with --no-gate")
-        return None

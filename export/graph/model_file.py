@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import onnx
 
-from sdk import ContractError, EngineError, ModelContract
+from sdk import ContractError, EngineError, ModelContract, UsageError
+from sdk.atomic_file import replace_when_done, require_replaceable, writing
 from sdk.backends.onnx_file import contract_in, require_ports
 from sdk.errors import first_line
 
 from .tensors import type_name
 from .value_types import graph_precision
 
-__all__ = ["ModelFile", "read_model", "serialize"]
+__all__ = ["WrittenModel", "read_model", "require_new", "serialize", "write_model"]
 
 
-class ModelFile(NamedTuple):
-    """A model.onnx: its bytes, its graph and its contract."""
-
-    data: bytes
-    graph: onnx.ModelProto
-    contract: ModelContract
-
-
-def read_model(path: Path) -> ModelFile:
+def read_model(path: Path) -> tuple[bytes, onnx.ModelProto, ModelContract]:
     """Read a model, and check that its graph is valid and is what its contract says.
+
+    Returns:
+        The file's bytes, the graph and the contract.
 
     Raises:
         EngineError: the file is missing, or is not valid ONNX.
@@ -44,21 +44,19 @@ def read_model(path: Path) -> ModelFile:
         reason = getattr(error, "strerror", None) or f"{reason}: {first_line(error)}"
         raise EngineError(f"{path}: cannot be read ({reason}); make one with `structvpr export onnx`") from None
     contract = contract_in(path, next((entry.value for entry in model.metadata_props if entry.key == "contract"), None))
-    takes, gives = (
-        [
-            (type_name(port.type.tensor_type.elem_type), [d.dim_value for d in port.type.tensor_type.shape.dim])
-            for port in ports
-        ]
-        for ports in (model.graph.input, model.graph.output)
-    )
-    require_ports(path, contract, takes, gives, "uint8", "float")
+    require_ports(path, contract, _ports(model.graph.input), _ports(model.graph.output), "uint8", "float")
     precision = graph_precision(model)
     if precision != contract.precision:
         raise ContractError(
             f"{path}: has a graph in {precision}, expected {contract.precision} by its contract; make it again with "
             "`structvpr export precision`"
         )
-    return ModelFile(data, model, contract)
+    return data, model, contract
+
+
+def _ports(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, list[object]]]:
+    types = [value.type.tensor_type for value in values]
+    return [(type_name(kind.elem_type), [size.dim_value for size in kind.shape.dim]) for kind in types]
 
 
 def serialize(model: onnx.ModelProto, contract: ModelContract, tools: str) -> bytes:
@@ -84,3 +82,53 @@ def serialize(model: onnx.ModelProto, contract: ModelContract, tools: str) -> by
         ) from None
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    """A file that was written.
+
+    Attributes:
+        path: of the file.
+        size_bytes: of the file.
+        sha256: of the file, 64 hex digits. The same inputs and tool versions give the same file.
+        contract: in the file's metadata, under "contract".
+        operators: operator name -> count.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    contract: ModelContract
+    operators: dict[str, int]
+
+    def to_json(self) -> str:
+        """One line of JSON, with the contract and its identity as objects."""
+        return json.dumps({**asdict(self), "identity": self.contract.identity}, sort_keys=True)
+
+
+def write_model(data: bytes, path: str | Path, contract: ModelContract) -> WrittenModel:
+    """Write a serialised model in one step.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    with replace_when_done(path) as temporary:
+        temporary.write_bytes(data)
+    operators = Counter(node.op_type for node in onnx.load_from_string(data).graph.node)
+    digest = hashlib.sha256(data).hexdigest()
+    return WrittenModel(str(path), len(data), digest, contract, dict(sorted(operators.items())))
+
+
+def require_new(path: Path, kept: Path, what: str = "the model itself") -> None:
+    """Refuse, before the work, a path that cannot be written or that is a file to keep.
+
+    Raises:
+        UsageError: `path` is `kept`, which the message calls `what`.
+        WriteError: `path` is no file, or its name cannot be used.
+    """
+    with writing(path):
+        same = path.exists() and kept.exists() and path.samefile(kept)
+    if same:
+        raise UsageError(f"{path}: is {what}, which would be replaced; choose another path")
+    require_replaceable(path)

@@ -87,15 +87,7 @@ def check_graph(model: onnx.ModelProto, targets: Sequence[str] = TARGETS) -> lis
 
 
 def targets_that_take(model: onnx.ModelProto, targets: Sequence[str] = TARGETS) -> tuple[str, ...]:
-    """The targets that accept a graph, by our rules.
-
-    Args:
-        model: valid ONNX.
-        targets: names in `TARGETS`.
-
-    Raises:
-        UsageError: there is no such target.
-    """
+    """The targets that accept a graph, by our rules; see `check_graph`."""
     refusing = {finding.target for finding in check_graph(model, targets) if finding.refused}
     return tuple(name for name in targets if name not in refusing)
 

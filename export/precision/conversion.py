@@ -16,21 +16,17 @@ hold all its weights, are under 1 % of the multiplications.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from sdk import EngineError, ModelContract, UsageError, WriteError
-from sdk.atomic_file import replace_when_done, require_replaceable
+from sdk import EngineError, UsageError
 
-from ..graph.model_file import read_model, serialize
+from ..graph.model_file import WrittenModel, read_model, require_new, serialize, write_model
 from ..graph.parts import arrange, split
 from ..graph.synthetic_frames import Frame, synthetic_frames
 from ..progress import Progress
@@ -48,32 +44,18 @@ HALF_OPERATORS |= {"MaxPool", "Mul", "Pad", "Relu", "Sigmoid", "Sub"}
 
 
 @dataclass(frozen=True)
-class ConversionReport:
-    """What was written.
+class ConversionReport(WrittenModel):
+    """What was written. The contract is the model's with the new precision; the identity is the same.
 
     Attributes:
-        path: the ONNX file.
-        size_bytes: of the file.
-        sha256: of the file, 64 hex digits. The same model, frames and tool versions give the same file.
-        contract: the model's, with the new precision; the identity is the same.
         flavour: of int8, "tensorrt" or "onnxruntime"; empty for fp16.
         num_frames: number of calibration frames.
         flushed_weights: number of non-zero weights that float16 rounds to zero (below 2^-25).
-        operators: operator name -> count.
     """
 
-    path: str
-    size_bytes: int
-    sha256: str
-    contract: ModelContract
     flavour: str
     num_frames: int
     flushed_weights: int
-    operators: dict[str, int]
-
-    def to_json(self) -> str:
-        """One line of JSON, with the contract and its identity as objects."""
-        return json.dumps({**asdict(self), "identity": self.contract.identity}, sort_keys=True)
 
 
 def convert(
@@ -132,18 +114,9 @@ def convert(
         check_activations(measure(model, tensors, frames, tell))
         result, flushed = to_half(model)
     contract = replace(contract, precision=precision)
-    data = serialize(result, contract, "onnx")
-    with replace_when_done(output_path) as temporary:
-        temporary.write_bytes(data)
+    written = write_model(serialize(result, contract, "onnx"), output_path, contract)
     return ConversionReport(
-        path=str(output_path),
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        contract=contract,
-        flavour=flavour if precision == "int8" else "",
-        num_frames=total,
-        flushed_weights=flushed,
-        operators=dict(sorted(Counter(node.op_type for node in result.graph.node).items())),
+        **vars(written), flavour=flavour if precision == "int8" else "", num_frames=total, flushed_weights=flushed
     )
 
 
@@ -156,29 +129,14 @@ def check_choices(precision: str, flavour: str | None, calibration: object) -> N
     if flavour is not None and flavour not in FLAVOURS:
         raise UsageError(f"flavour is {flavour!r}, expected {' or '.join(FLAVOURS)}")
     if calibration is None and precision == "int8":
-        raise UsageError(
-            "int8 needs calibration frames, and none were given; give a folder of about 100 that show what the robot "
-            "sees"
-        )
+        raise UsageError("int8 needs calibration frames; give a folder of about 100 that show what the robot sees")
 
 
 def check_output(model: Path, output: Path) -> None:
-    """Check that `output` can be written, and that it is a new ONNX file.
-
-    Raises:
-        UsageError: it is the model itself, or is named like an engine.
-        WriteError: it is no file, or its name cannot be used.
-    """
-    remedy = "choose another path, such as model.fp16.onnx"
+    """Refuse an output that is the model, that is named like an engine, or that cannot be written."""
     if output.suffix in (".engine", ".plan"):
-        raise UsageError(f"{output}: ends like a TensorRT engine, expected .onnx; {remedy}")
-    try:
-        is_model = output.exists() and model.exists() and output.samefile(model)
-    except OSError as error:
-        raise WriteError(f"cannot write {output}: {error.strerror}; {remedy}") from None
-    require_replaceable(output)
-    if is_model:
-        raise UsageError(f"{output}: is the model itself, which the result is judged against; {remedy}")
+        raise UsageError(f"{output}: ends like a TensorRT engine, expected .onnx; choose another path")
+    require_new(output, model)
 
 
 def check_activations(measured: Mapping[str, Statistics]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from sdk import DataError, UsageError, open_source
 from sdk.atomic_file import replace_together
@@ -19,15 +20,8 @@ __all__ = ["GatedConversion", "convert_gated"]
 LEAST_CALIBRATION = 10  # frames; fewer do not show the range of the activations
 
 
-@dataclass(frozen=True)
-class GatedConversion:
-    """A conversion and its verdict.
-
-    Attributes:
-        report: of the conversion.
-        verdict: of the gate; None if it was switched off.
-        written: whether the file was kept.
-    """
+class GatedConversion(NamedTuple):
+    """The report, the verdict (None if the gate was switched off), and whether the file was written."""
 
     report: ConversionReport
     verdict: Verdict | None
@@ -45,27 +39,23 @@ def convert_gated(
     keep: bool = False,
     progress: Progress,
 ) -> GatedConversion:
-    """Convert as `convert` does, judge the result against `model`, and write it if it passes.
+    """Call `convert`, judge the result against `model`, and write it if it passes.
 
     Args:
-        model: see `convert`.
-        output: see `convert`.
-        precision: see `convert`.
+        model, output, precision, calibration, flavour: see `convert`.
         options: what to judge on.
-        calibration: see `convert`; a path.
-        flavour: see `convert`.
         keep: write the file even if it does not pass.
         progress: see `Progress`.
 
     Raises:
-        UsageError: an option is out of its range or has no effect.
-        DataError: frames are too few, or a query is also a calibration frame.
-        Error: see `convert` and `gate`.
+        UsageError: `keep` has no effect.
+        DataError: there are fewer than ten calibration frames, or a query is one of them.
+        Error: see `GateOptions.read`, `convert` and `gate`.
     """
     check_choices(precision, flavour, calibration)
     if keep and options.no_gate:
         raise UsageError("--keep has no effect with --no-gate, which writes the file anyway; leave out one of the two")
-    frames = options.read_unless_off()
+    frames = None if options.no_gate else options.read()
     check_output(model, output)
     if calibration is not None:
         if frames is not None:

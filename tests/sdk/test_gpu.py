@@ -85,8 +85,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"{request.param} cannot be imported: {error}")
     if importlib.util.find_spec("onnx") is None:
         give_up("the extra export is not installed")
+    from export.engine.build import BuildSettings
     from export.engine.from_onnx import export_engine
-    from export.engine.settings import BuildSettings
 
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / "model.engine"

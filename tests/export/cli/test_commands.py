@@ -101,7 +101,7 @@ def converting(monkeypatch):
             save(Path(output_path), change(onnx.load(onnx_path)), precision=precision)
             progress("converting", 1, 1)
             made = contract(precision=precision)
-            return ConversionReport(str(output_path), 1_500_000, "0" * 64, made, flavour or "", 7, 0, {"Conv": 1})
+            return ConversionReport(str(output_path), 1_500_000, "0" * 64, made, {"Conv": 1}, flavour or "", 7, 0)
 
         monkeypatch.setattr("export.precision.gated.convert", convert)
         return calls
@@ -239,7 +239,7 @@ def test_precision_is_refused(model, photos, campus, tmp_path, refused, converti
     )
     (model.parent / "folder").mkdir()
     assert "cannot write" in refused("precision", model, "-o", model.parent / "folder", *fp16, "--frames", photos)
-    assert "needs queries whose true places are known; give --dataset, or" in refused(
+    assert "--max-recall-drop needs known true places; give --dataset or" in refused(
         "precision", model, *output, *fp16, "--frames", photos, "--max-recall-drop", 1
     )
     before = model.read_bytes()
@@ -325,7 +325,7 @@ def test_an_engine_of_reduced_precision_is_held_against_fp32(model, photos, run,
     half = save(model.with_name("half.onnx"), network(), precision="fp16")
     output = model.with_name("engine.onnx")
     sentence = refused("engine", half, "-o", output, "--frames", photos)
-    assert "is in fp16, and the engine is judged against fp32; name the model in fp32" in sentence
+    assert "is in fp16, expected the model in fp32 to judge the engine against" in sentence
     code, out, _ = run("engine", half, "-o", output, "--frames", photos, "--reference", model)
     assert code == 0
     assert "(fp16) beside model.onnx (fp32)" in out
@@ -337,7 +337,7 @@ def test_engine_is_refused(model, photos, refused, building):
     words = ["engine", model, "-o", model.with_name("b.engine")]
     assert "no frames to judge on were named" in refused(*words)
     words += ["--frames", photos]
-    assert "needs queries whose true places are known; give --dataset, or" in refused(*words, "--max-recall-drop", 1)
+    assert "--max-recall-drop needs known true places; give --dataset or" in refused(*words, "--max-recall-drop", 1)
     other = save(model.with_name("other.onnx"), network(), weights="b" * 64)
     assert "other.onnx: is of another network than" in refused(*words, "--reference", other)
     half = save(model.with_name("half.onnx"), network(), precision="fp16")
@@ -345,7 +345,7 @@ def test_engine_is_refused(model, photos, refused, building):
     before = model.read_bytes()
     for last in (["--frames", photos], ["--no-gate"]):
         sentence = refused("engine", half, "-o", model, "--reference", model, *last)
-        assert "model.onnx: is also --reference; choose another path" in sentence
+        assert "model.onnx: is also --reference, which would be replaced; choose another path" in sentence
     assert calls == []
     assert model.read_bytes() == before
     assert names(model.parent) == ["half.onnx", "model.onnx", "other.onnx"]

@@ -32,8 +32,8 @@ from onnx import TensorProto, helper, numpy_helper
 from export.engine import build as engine_build
 from export.engine import from_onnx as to_engine
 from export.engine import monitor, timing_cache
+from export.engine.build import BuildSettings
 from export.engine.from_onnx import export_engine
-from export.engine.settings import BuildSettings
 from sdk import ContractError, EngineError, ModelContract, UsageError, WriteError, atomic_file
 from sdk.backends.engine_sidecar import read_sidecar, require_intact
 
@@ -716,7 +716,7 @@ def test_name_that_the_sidecar_cannot_have_is_found_before_the_build(model, tens
 @pytest.mark.parametrize(
     ("output", "found"),
     [
-        ("fp32.onnx", "fp32.onnx: is the model itself; choose another path"),
+        ("fp32.onnx", "fp32.onnx: is the model itself, which would be replaced; choose another path"),
         ("link.engine", "link.engine: is the model itself"),
         ("a.onnx", r"a.onnx: is to be the engine, expected a name in .engine or .plan"),
         ("a.ENGINE", "expected a name in .engine or .plan"),
@@ -907,7 +907,7 @@ def test_driver_is_asked_before_tensorrt(model, tensorrt, monkeypatch):
         ({"optimization_level": 6}, "the optimization level is 6"),
         ({"runtime": "cudnn"}, "the runtime is 'cudnn'"),
         ({"compute_capabilities": ["sm_86"]}, "a compute capability is 'sm_86'"),
-        ({"compute_capabilities": ["8.6"], "runtime": "tensorrt"}, "compute capabilities need tensorrt_rtx"),
+        ({"compute_capabilities": ["8.6"], "runtime": "tensorrt"}, "or use tensorrt_rtx"),
     ],
 )
 def test_settings_out_of_range(model, tensorrt, options, found):

@@ -147,7 +147,7 @@ def test_a_graph_that_differs_is_not_written(checkpoint, tmp_path, frames, monke
     monkeypatch.setattr(to_onnx, "trace", lambda *arguments: perturb(trace(*arguments)))
     (tmp_path / "old.onnx").write_bytes(b"old")
     for name in ("new.onnx", "old.onnx"):
-        with pytest.raises(EngineError, match=r"differs from PyTorch on frame 0 .* expected at most 1e-06 and 1e-04"):
+        with pytest.raises(EngineError, match=r"differs from PyTorch on frame 0: .* expected at most 1e-06 and 1e-04"):
             to_onnx.export_onnx(checkpoint, tmp_path / name, frames)
     assert [p.name for p in tmp_path.iterdir()] == ["old.onnx"]
     assert (tmp_path / "old.onnx").read_bytes() == b"old"
