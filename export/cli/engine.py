@@ -38,7 +38,8 @@ def engine_command(
     ] = None,
     dla: Annotated[int | None, typer.Option(min=0, help="DLA core to run on; default: the GPU alone.")] = None,
     compute_capabilities: Annotated[
-        str | None, typer.Option("--for", help="Build ahead by TensorRT-RTX for these GPUs, such as 8.6,8.9.")
+        str | None,
+        typer.Option("--for", help="TensorRT-RTX: build ahead for compute capabilities such as 8.6,8.9; needs no GPU."),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="tensorrt or tensorrt_rtx; default: the first that is installed.")

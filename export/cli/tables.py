@@ -17,7 +17,7 @@ __all__ = ["print_comparison", "print_facts", "print_verdict"]
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Print a label and a text a line."""
+    """Print one line for each fact: its label and its text."""
     for label, text in facts.items():
         typer.echo(f"{label:<20}{text}")
 

@@ -1,4 +1,4 @@
-"""What the verbs are asked to judge a candidate by: frames and thresholds."""
+"""The options of the gate that the verbs share: frames and thresholds."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class GateOptions:
         self.thresholds("fp32")  # refuses what is out of range
         if self.no_gate:
             self.refuse_thresholds("with --no-gate")
+        if self.min_top1_agreement is not None and self.max_recall_drop is not None:
+            raise UsageError("--min-top1-agreement has no effect with --max-recall-drop; leave out one of the two")
         if self.positive_dist_threshold is not None and self.database_folder is self.queries_folder is None:
             raise UsageError("--positive_dist_threshold needs --database_folder and --queries_folder; leave it out")
 

@@ -1,4 +1,4 @@
-"""ONNX files of ours: reading one with its checks, and serialising one."""
+"""Reads ONNX models with their checks, and writes them."""
 
 from __future__ import annotations
 

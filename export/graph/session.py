@@ -1,4 +1,4 @@
-"""Running a serialised graph with ONNX Runtime."""
+"""Runs a serialised graph with ONNX Runtime."""
 
 from __future__ import annotations
 

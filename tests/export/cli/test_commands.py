@@ -493,6 +493,7 @@ def test_verify_is_refused(model, photos, tmp_path, refused):
         ("precision", ["--precision", "fp16", "--flavour", "tensorrt"], "flavour 'tensorrt' applies to int8 only"),
         ("precision", ["--precision", "fp16", "--no-gate", "--keep"], "--keep has no effect with --no-gate"),
         ("precision", ["--precision", "fp16", "--frames", "PHOTOS", "--positive_dist_threshold", 9], "leave it out"),
+        ("verify", ["--min-top1-agreement", 1, "--max-recall-drop", 1], "no effect with --max-recall-drop"),
         ("verify", ["--frames", "PHOTOS", "--no-gate", "--min-top1-agreement", 1], "has no effect with --no-gate"),
     ],
 )
