@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their name, flushed, renamed, and the folder flushed."""
+"""Atomic files: a file is written beside its name, flushed and renamed, so that it is whole or not there."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
     except OSError as error:
         raise WriteError(
-            f"cannot write {path}: {error.strerror}, expected a folder that exists and can be written; "
-            "choose another path"
+            f"cannot write {path}: {error.strerror}; name a file in a folder that exists and can be written"
         ) from None
     temporary = Path(temporary_name)
     try:
@@ -47,10 +46,7 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
         move_into_place(temporary, path)
     except OSError as error:
-        raise WriteError(
-            f"cannot write {path}: {error.strerror}, expected a file that can be replaced on a disk with "
-            "room; choose another path"
-        ) from None
+        raise WriteError(f"cannot write {path}: {error.strerror}; make room, or name another file") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,7 +63,7 @@ def require_replaceable(path: Path) -> None:
         return  # not there, or said better by whoever writes it
     if not stat.S_ISREG(kind):
         what = "a folder" if stat.S_ISDIR(kind) else "a device or a pipe"
-        raise WriteError(f"cannot write {path}: it is {what}, expected a file or a new name; choose another path")
+        raise WriteError(f"cannot write {path}: it is {what}, expected a file or a new name")
 
 
 def move_into_place(temporary: Path, path: Path) -> None:

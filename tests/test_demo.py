@@ -40,7 +40,7 @@ def test_dusk_is_hard_and_shuffling_the_map_brings_chance(drives: Path) -> None:
         queries = np.stack([localizer.describe(s.frame) for s in sdk.open_source(drives / "dusk", positions=False)])
     ranked = rank(queries, database, 5)
     recall = recall_at_k(ranked, positives, 1)
-    assert 0.40 <= recall <= 0.95
+    assert 0.40 <= recall <= 0.95  # 0.73 of 60 queries
     assert recall_at_k(ranked, positives, 5) > recall
 
     # The same descriptors under places drawn at random: what is left is luck.

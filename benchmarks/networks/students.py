@@ -80,7 +80,7 @@ def open_network(path: Path) -> Describe:
     backend = open_backend(path)
 
     def describe(image: Path) -> Floats:
-        return l2_normalize(backend.infer(prepare(read_image(image), backend.contract)))
+        return l2_normalize(backend.infer(prepare(read_image(image), backend.contract))["raw_descriptor"])
 
     return describe
 

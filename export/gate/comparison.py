@@ -163,7 +163,7 @@ def require_same_network(
 
 def _infer(backend: Backend, batch: npt.NDArray[np.uint8]) -> Rows:
     """The raw descriptor of a prepared frame, float32 (D,)."""
-    return backend.infer(batch)
+    return backend.infer(batch)["raw_descriptor"]
 
 
 class _Pair:

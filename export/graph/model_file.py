@@ -13,7 +13,7 @@ import onnx
 
 from sdk import ContractError, EngineError, ModelContract, UsageError
 from sdk.atomic_file import replace_when_done, require_replaceable, writing
-from sdk.backends.onnx_file import contract_in, require_ports
+from sdk.backends.onnx_file import contract_in, match_ports
 from sdk.errors import first_line
 
 from .tensors import type_name
@@ -44,7 +44,7 @@ def read_model(path: Path) -> tuple[bytes, onnx.ModelProto, ModelContract]:
         reason = getattr(error, "strerror", None) or f"{reason}: {first_line(error)}"
         raise EngineError(f"{path}: cannot be read ({reason}); make one with `structvpr export onnx`") from None
     contract = contract_in(path, next((entry.value for entry in model.metadata_props if entry.key == "contract"), None))
-    require_ports(path, contract, _ports(model.graph.input), _ports(model.graph.output), "uint8", "float")
+    match_ports(path, contract, _ports(model.graph.input), _ports(model.graph.output), "uint8", "float")
     precision = graph_precision(model)
     if precision != contract.precision:
         raise ContractError(
@@ -54,9 +54,9 @@ def read_model(path: Path) -> tuple[bytes, onnx.ModelProto, ModelContract]:
     return data, model, contract
 
 
-def _ports(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, list[object]]]:
-    types = [value.type.tensor_type for value in values]
-    return [(type_name(kind.elem_type), [size.dim_value for size in kind.shape.dim]) for kind in types]
+def _ports(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, str, list[object]]]:
+    types = [(value.name, value.type.tensor_type) for value in values]
+    return [(name, type_name(kind.elem_type), [size.dim_value for size in kind.shape.dim]) for name, kind in types]
 
 
 def serialize(model: onnx.ModelProto, contract: ModelContract, tools: str) -> bytes:

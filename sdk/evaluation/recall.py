@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import PlaceIndex
-from ..answers import Geography, distance_m
+from ..geography import Geography, distance_m
 
 __all__ = ["positives_within_frames", "positives_within_m", "rank", "recall_at_k"]
 

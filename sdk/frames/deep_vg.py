@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from ..answers import Geography, Place
+from ..answers import Place
 from ..errors import MapError
+from ..geography import Geography
 
 __all__ = ["places_from_names"]
 

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..answers import Geography, Place
+from ..answers import Place
 from ..errors import FrameError, MapError
+from ..geography import Geography
 from .deep_vg import places_from_names
 from .image_file import IMAGE_SUFFIXES, read_image
 

@@ -129,8 +129,8 @@ def test_parity_with_onnx_runtime(backend: TrtBackend) -> None:
     gaps, differences = [], []
     for seed in range(16):
         batch = prepare(picture(seed, 480, 640), backend.contract)
-        expected, found = reference.infer(batch), backend.infer(batch)
-        assert np.array_equal(backend.infer(batch), found)
+        expected, found = reference.infer(batch)["raw_descriptor"], backend.infer(batch)["raw_descriptor"]
+        assert np.array_equal(backend.infer(batch)["raw_descriptor"], found)
         gaps.append(1 - float(expected @ found / np.linalg.norm(expected) / np.linalg.norm(found)))
         differences.append(float(np.abs(expected - found).max()))
     reference.close()
@@ -152,7 +152,7 @@ def test_latency_by_stage(backend: TrtBackend) -> None:
         "copy out of pinned memory": lambda: loaded._descriptor[0].copy(),
         "nothing": lambda: None,
     }
-    figures = {"query": percentiles_us(timed(lambda: backend.infer(batch)))}
+    figures = {"query": percentiles_us(timed(lambda: backend.infer(batch)["raw_descriptor"]))}
     with cuda:
         for name, work in stages.items():
             figures[name] = percentiles_us(timed(lambda work=work: (work(), cuda.synchronize())))  # type: ignore[misc]
@@ -175,7 +175,7 @@ def test_overhead_over_enqueue_and_synchronize(backend: TrtBackend) -> None:
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(20):
-        ours += timed(lambda: backend.infer(batch), 100)
+        ours += timed(lambda: backend.infer(batch)["raw_descriptor"], 100)
         with cuda:
             theirs += timed(bare, 100)
     median, least = float(np.median(ours)), float(np.median(theirs))
@@ -202,12 +202,12 @@ def memory(backend: TrtBackend) -> dict[str, int]:
 
 def test_ten_thousand_queries_do_not_grow(backend: TrtBackend) -> None:
     batches = [prepare(picture(seed, 480, 640), backend.contract) for seed in range(4)]
-    expected = [backend.infer(batch) for batch in batches]
+    expected = [backend.infer(batch)["raw_descriptor"] for batch in batches]
     for i in range(1000):
         backend.infer(batches[i % 4])
     before = memory(backend)
     for i in range(LONG):
-        found = backend.infer(batches[i % 4])
+        found = backend.infer(batches[i % 4])["raw_descriptor"]
         if i % 100 == 0:
             assert np.array_equal(found, expected[i % 4])
     after = memory(backend)
@@ -234,7 +234,7 @@ def test_loading_again_and_again_does_not_grow(engine: Path, provider: str) -> N
 
 def test_four_threads_at_once(backend: TrtBackend) -> None:
     batches = [prepare(picture(seed, 480, 640), backend.contract) for seed in range(4)]
-    expected = [backend.infer(batch) for batch in batches]
+    expected = [backend.infer(batch)["raw_descriptor"] for batch in batches]
     assert wrong_answers(backend, batches, expected, 200) == []
 
 
@@ -247,7 +247,7 @@ def test_beside_torch(engine: Path, provider: str) -> None:
     product = (matrix @ matrix).cpu()
     backend = TrtBackend(engine)
     batch = prepare(picture(1, 480, 640), backend.contract)
-    expected = backend.infer(batch)
+    expected = backend.infer(batch)["raw_descriptor"]
     stream, device = torch.cuda.current_stream().cuda_stream, torch.cuda.current_device()
     wrong: list[Any] = []
     done = threading.Event()
@@ -262,7 +262,10 @@ def test_beside_torch(engine: Path, provider: str) -> None:
     thread.start()
     again = TrtBackend(engine)
     for _ in range(500):
-        if not (np.array_equal(backend.infer(batch), expected) and np.array_equal(again.infer(batch), expected)):
+        if not (
+            np.array_equal(backend.infer(batch)["raw_descriptor"], expected)
+            and np.array_equal(again.infer(batch)["raw_descriptor"], expected)
+        ):
             wrong.append("engine")
     done.set()
     thread.join()

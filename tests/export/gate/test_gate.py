@@ -199,7 +199,9 @@ def test_figures_are_those_of_numpy(reference, tmp_path, campus):
     for name, path in (("a", reference), ("b", candidate)):
         backend = open_backend(path)
         for kind, files in (("q", campus.queries), ("d", campus.database)):
-            raw = np.stack([backend.infer(prepare(read_image(file), backend.contract)) for file in files])
+            raw = np.stack(
+                [backend.infer(prepare(read_image(file), backend.contract))["raw_descriptor"] for file in files]
+            )
             rows[name + kind] = raw / np.linalg.norm(raw.astype(np.float64), axis=1, keepdims=True)
     cosines = (rows["aq"] * rows["bq"]).sum(1)  # the queries alone: the database may have been calibrated on
     assert found.mean_cosine == pytest.approx(cosines.mean(), abs=1e-6)

@@ -12,7 +12,6 @@ for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"converting needs {package} (extra: export)")
 
 import onnx  # noqa: E402
-import onnxruntime  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
@@ -29,6 +28,7 @@ from sdk import (  # noqa: E402
     ModelContract,
     UsageError,
     WriteError,
+    open_backend,
     prepare,
 )
 
@@ -124,13 +124,10 @@ def small_frames(count, seed=0):
 
 
 def run(model, frames):
-    """Unit descriptors (n, D) by ONNX Runtime; a row that is not finite stays so."""
-    data = model if isinstance(model, bytes) else Path(model).read_bytes()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    _, height, width, _ = session.get_inputs()[0].shape
-    contract = ModelContract.from_json(session.get_modelmeta().custom_metadata_map["contract"], "model")
-    assert (contract.height, contract.width) == (height, width)
-    rows = np.concatenate([session.run(None, {"frame": prepare(f, contract)})[0] for f in frames]).astype(np.float64)
+    """Unit descriptors (n, D) by the SDK's backend for ONNX Runtime; a row that is not finite stays so."""
+    backend = open_backend(model, threads=1)
+    rows = np.stack([backend.infer(prepare(frame, backend.contract)) for frame in frames]).astype(np.float64)
+    backend.close()
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -316,6 +313,7 @@ def test_int8_is_what_its_runtime_takes(network, tmp_path, frames, flavour):
     assert len([n for n in head if n.op_type == "Pow"]) == 6
     assert all(behind.isdisjoint(n.input) for n in head if n not in pairs)
     assert report.flavour == flavour
+    # 0.9995 and 0.9997 for "gem", 0.987 and more for "grid"; 0.865 and 0.986 where sums saturate.
     assert cosines(tmp_path / "q.onnx", network, frames).min() >= (0.99 if network == MODEL else 0.95)
     assert report.size_bytes < 0.75 * network.stat().st_size
 
@@ -389,13 +387,13 @@ def test_int8_in_the_head_destroys_descriptors_and_the_recipe_does_not(small, tm
     """Finding of published tables: GeM in int8. One scale for cubes of 60 and of 2 leaves nothing of the latter."""
     seen, asked = small_frames(32), small_frames(48, seed=1)
     naive = quantize_head_naively(small, tmp_path / "naive.onnx", seen)
-    assert cosines(naive, small, asked).mean() < 0.95
+    assert cosines(naive, small, asked).mean() < 0.95  # 0.929
     database = run(small, asked)
     for flavour in FLAVOURS:
         convert(small, tmp_path / "q.onnx", "int8", calibration=seen, flavour=flavour)
-        assert cosines(tmp_path / "q.onnx", small, asked).min() >= 0.995
+        assert cosines(tmp_path / "q.onnx", small, asked).min() >= 0.995  # 0.99999
         assert first_answers(tmp_path / "q.onnx", database, asked) >= 0.95
-    assert first_answers(naive, database, asked) <= 0.5
+    assert first_answers(naive, database, asked) <= 0.5  # 0.02, which is chance
 
 
 def first_answers(model, database, frames):

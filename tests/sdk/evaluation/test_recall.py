@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sdk.answers import EARTH_RADIUS_M, distance_m
 from sdk.evaluation.recall import positives_within_frames, positives_within_m, rank, recall_at_k
+from sdk.geography import EARTH_RADIUS_M, distance_m
 
 DEGREE_M = 111_195.08  # of latitude on the sphere of 6,371.0088 km: pi * R / 180
 

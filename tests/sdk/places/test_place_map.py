@@ -14,8 +14,9 @@ import pytest
 from map_fakes import FakeBackend, neighbours, unit_rows
 
 import sdk
-from sdk.places.database import MapState, create_file, place_new_map
 from sdk.places.database import connect as connect_map
+from sdk.places.database import create_file, place_new_map
+from sdk.places.state import MapState
 
 CONTRACT = FakeBackend().contract
 
