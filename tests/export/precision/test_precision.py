@@ -126,7 +126,9 @@ def small_frames(count, seed=0):
 def run(model, frames):
     """Unit descriptors (n, D) by the SDK's backend for ONNX Runtime; a row that is not finite stays so."""
     backend = open_backend(model, threads=1)
-    rows = np.stack([backend.infer(prepare(frame, backend.contract)) for frame in frames]).astype(np.float64)
+    rows = np.stack([backend.infer(prepare(frame, backend.contract))["raw_descriptor"] for frame in frames]).astype(
+        np.float64
+    )
     backend.close()
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
