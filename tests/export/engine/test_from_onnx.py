@@ -937,9 +937,8 @@ def is_a_plan(rtx, data):
 
 def test_committed_model_is_really_built(rtx, tmp_path):
     engine, told = tmp_path / "a.engine", []
-    sidecar = export_engine(
-        MODEL, engine, compute_capabilities=("8.6",), progress=lambda what, done, total: told.append((done, total))
-    )
+    settings = BuildSettings(compute_capabilities=("8.6",))
+    sidecar = export_engine(MODEL, engine, settings, progress=lambda what, done, total: told.append((done, total)))
     assert read_sidecar(engine) == sidecar
     data = require_intact(engine, sidecar)
     assert len(data) > MODEL.stat().st_size / 2  # the weights are in it
