@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import MapError
-from .geography import Position
+from .errors import MapError, UsageError
+from .frames.source import FrameInfo
+from .geography import Position, as_position
 
 __all__ = ["Localization", "Match", "Place"]
 
@@ -45,16 +46,10 @@ class Place:
             if value is not None:
                 object.__setattr__(self, field_name, self._finite(field_name, value))
         if self.position is not None:
-            listed: Any = self.position
-            if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
-                listed = (listed,)
-            values = tuple(self._finite("position", value) for value in listed)
-            if len(values) not in (2, 3):
-                raise MapError(
-                    f"place {self.name!r}: position has {len(values)} values, expected (x, y[, z]) in metres or "
-                    "(latitude, longitude[, altitude])"
-                )
-            object.__setattr__(self, "position", values if len(values) == 3 else (*values, 0.0))
+            try:
+                object.__setattr__(self, "position", as_position(self.position))
+            except UsageError as error:
+                raise MapError(f"place {self.name!r}: {error}") from None
 
     def _finite(self, what: str, value: float) -> float:
         try:
@@ -64,6 +59,11 @@ class Place:
         if not math.isfinite(number):
             raise MapError(f"place {self.name!r}: {what} has the value {value!r}, expected a finite number")
         return number
+
+    @classmethod
+    def from_frame(cls, info: FrameInfo) -> Place:
+        """The place that a frame shows, before the map has given it an id."""
+        return cls(info.name, info.position, info.heading_deg, info.timestamp_s, info.image, info.traverse)
 
     @property
     def label(self) -> str:

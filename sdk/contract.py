@@ -147,7 +147,7 @@ class ModelContract:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the network's input, px."""
+        """(height, width) of the network's input, px: what `sdk.prepare` takes."""
         return self.height, self.width
 
     @property

@@ -75,7 +75,7 @@ class Describer:
         """
         timings_ms = {} if timings_ms is None else timings_ms
         with timed(timings_ms, "prepare"):
-            batch = prepare(frame, self.contract, self._colour if colour is None else colour)
+            batch = prepare(frame, self.contract.size, self._colour if colour is None else colour)
         with timed(timings_ms, "infer"):
             outputs = self._backend.infer(batch)
             if isinstance(outputs, np.ndarray):  # a backend of a user's own that was written for 0.1.0

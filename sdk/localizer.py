@@ -17,7 +17,7 @@ from .backends import Backend, open_backend
 from .contract import ModelContract
 from .describer import Describer
 from .errors import EngineError, MapError, UsageError
-from .frames.sources import Source
+from .frames.source import Source
 from .geography import Geography
 from .index.map_index import MapIndex
 from .places.place_map import PlaceMap, to_id

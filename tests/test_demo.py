@@ -10,7 +10,7 @@ import pytest
 import sdk
 from sdk.cli import main
 from sdk.evaluation.recall import positives_within_m, rank, recall_at_k
-from sdk.frames.sources import read_places_csv
+from sdk.frames.places_csv import read_places_csv
 from training.cli.demo import LENGTH_M, RIGHT_WITHIN_M, render_drives
 
 MODEL = Path(__file__).parent.parent / "models" / "efficientnet-lite0-gem.onnx"
@@ -26,7 +26,7 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_queries_know_no_pose(drives: Path) -> None:
     assert {path.suffix for path in (drives / "dusk").iterdir()} == {".png"}
     source = sdk.open_source(drives / "dusk", positions=False)
-    assert all(sighting.place.position is None for sighting in source)
+    assert all(sighting.info.position is None for sighting in source)
 
 
 def test_dusk_is_hard_and_shuffling_the_map_brings_chance(drives: Path) -> None:

@@ -34,7 +34,7 @@ def test_exported_names_are_documented_and_cover_what_documents_use() -> None:
         (sdk.Localizer.build, "self source *progress"),
         (sdk.Localizer.remove, "self place_ids"),
         (sdk.Localizer.update, "self place frame *colour"),
-        (sdk.prepare, "frame contract colour"),
+        (sdk.prepare, "frame size colour"),
         (sdk.open_backend, "path *threads *runtime"),
         (sdk.open_source, "path *every_s *positions"),
     ],

@@ -163,7 +163,7 @@ class Ledger:
 
     def row(self, number: int) -> npt.NDArray[np.float32]:
         if number not in self.rows:
-            raw = self._backend.infer(sdk.prepare(frame_of(number), self._backend.contract))["raw_descriptor"]
+            raw = self._backend.infer(sdk.prepare(frame_of(number), self._backend.contract.size))["raw_descriptor"]
             self.rows[number] = raw / np.linalg.norm(raw)
         return self.rows[number]
 

@@ -90,7 +90,7 @@ def export_onnx(
         frames = [sighting.frame for sighting in islice(source, MAX_FRAMES)]
     if len(frames) == 0:
         raise DataError("there are no frames to verify on; give at least one, or frames=None for synthetic ones")
-    inputs = [prepare(frame, contract) for frame in frames]  # each (1, h, w, 3)
+    inputs = [prepare(frame, contract.size) for frame in frames]  # each (1, h, w, 3)
     deployed = DeployedNet(net, contract).eval()
     with torch.no_grad():
         expected = [deployed(torch.from_numpy(frame)).numpy() for frame in inputs]  # each (1, D)

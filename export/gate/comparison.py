@@ -16,9 +16,9 @@ import numpy.typing as npt
 from sdk import Backend, ContractError, EngineError, FrameError, ModelContract, open_backend, prepare, read_image
 from sdk._core import l2_normalize
 from sdk.evaluation.recall import rank
+from sdk.evaluation.sets import PlaceSet
 
 from ..progress import Progress
-from .frames import GateFrames
 from .paired_loss import PairedLoss
 
 __all__ = ["Comparison", "MapFigures", "compare", "require_same_network"]
@@ -106,7 +106,7 @@ class Comparison:
 
 
 def compare(
-    reference_path: str | Path, candidate_path: str | Path, frames: GateFrames, progress: Progress | None = None
+    reference_path: str | Path, candidate_path: str | Path, frames: PlaceSet, progress: Progress | None = None
 ) -> Comparison:
     """Describe the same frames with both files, and compare.
 
@@ -180,7 +180,7 @@ class _Pair:
         ours, theirs = [], []
         for done, path in enumerate(files, start=1):
             try:
-                batch = prepare(read_image(path), self._backends[0].contract)
+                batch = prepare(read_image(path), self._backends[0].contract.size)
             except FrameError as error:
                 sentence = str(error)
                 raise FrameError(sentence if str(path) in sentence else f"{path}: {sentence}") from None

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from sdk import ContractError, DataError, UsageError
+from sdk.evaluation.sets import PlaceSet
 
 from ..progress import Progress
 from .comparison import Comparison, MapFigures, compare
-from .frames import GateFrames
 from .paired_loss import enough_queries
 
 __all__ = ["DEFAULT_THRESHOLDS", "Thresholds", "Verdict", "gate", "judge", "require_enough"]
@@ -107,7 +107,7 @@ class Verdict:
 def gate(
     reference_path: str | Path,
     candidate_path: str | Path,
-    frames: GateFrames,
+    frames: PlaceSet,
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
@@ -130,7 +130,7 @@ def gate(
     return judge(compare(reference_path, candidate_path, frames, progress), thresholds)
 
 
-def require_enough(frames: GateFrames) -> None:
+def require_enough(frames: PlaceSet) -> None:
     """Raise DataError if there are fewer than ten queries."""
     if len(frames.queries) < MIN_QUERIES:
         raise DataError(

@@ -1,39 +1,17 @@
-"""Reads the frames that a candidate is judged on: images alone, or queries with known places in a database."""
+"""Frames to judge a candidate on: frames alone, or queries whose true places in a database are known."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from sdk import DataError, FrameError, UsageError, open_source, read_image
-from sdk.evaluation.sets import find_dataset, read_frame_sets, read_position_set
-from sdk.frames.sources import ImageSource
+from sdk.evaluation.sets import OWN_RULE, PlaceSet, find_dataset, read_frame_sets, read_position_set
+from sdk.frames.folder import ImageSource
 
 from ..progress import Progress
 
-__all__ = ["GateFrames", "read_gate_frames", "require_apart", "require_readable"]
-
-
-@dataclass(frozen=True)
-class GateFrames:
-    """Image files to describe.
-
-    Attributes:
-        queries: two or more.
-        database: frames of the map; None to search each query among all the others.
-        positives: one int64 array of database indices per query; None if true places are not known.
-        right: what counts as a true place, such as "25 m"; empty if none are known.
-    """
-
-    queries: Sequence[Path]
-    database: Sequence[Path] | None = None
-    positives: Sequence[npt.NDArray[np.int64]] | None = None
-    right: str = ""
+__all__ = ["read_gate_frames", "require_apart", "require_readable"]
 
 
 def read_gate_frames(
@@ -42,47 +20,45 @@ def read_gate_frames(
     database_folder: Path | None = None,
     queries_folder: Path | None = None,
     radius_m: float = 25.0,
-) -> GateFrames | None:
-    """Read the frames that a verb's options name; None if they name none.
+) -> PlaceSet | None:
+    """Read what the options of a verb name; None if they name nothing.
 
     Args:
-        frames: a folder of images, or a CSV of places.
-        dataset: as for `structvpr eval`; all traverses of queries are used, and the set's own rule says what is right.
+        frames: a folder of images, or a CSV of places. Each is a query among the others.
+        dataset: as `structvpr eval` takes it. All its traverses of queries are taken together, under its own rule.
         database_folder: images with positions.
         queries_folder: images with positions.
-        radius_m: with the two folders: radius of the true places.
+        radius_m: with folders: radius of true places.
 
     Raises:
-        UsageError: more than one kind of data is named, or one folder of two, or the radius is out of range.
-        DataError: the data cannot be read, or has fewer than two queries; a query is byte for byte the same file as
-            another query or a frame of the database; no query has a true place.
+        UsageError: the options name more than one kind of data, or half of one, or the radius is out of range.
+        DataError: the data cannot be read, there are fewer than two frames, two queries or a query and an image of the
+            database are the same file (byte for byte), or true places are known and no query has one.
     """
     folders = database_folder is not None or queries_folder is not None
     if (frames is not None) + (dataset is not None) + folders > 1:
-        raise UsageError("several of --frames, --dataset and --database_folder with --queries_folder; choose one")
+        raise UsageError("give one of --frames, --dataset, and --database_folder with --queries_folder, not several")
     if folders and (database_folder is None or queries_folder is None):
-        raise UsageError("one of --database_folder and --queries_folder was given, expected both; add the other")
+        raise UsageError("one of --database_folder and --queries_folder was given; add the other, or give --frames")
     if not 0 <= radius_m < float("inf"):
-        raise UsageError(f"--positive_dist_threshold is {radius_m}, expected metres >= 0")
+        raise UsageError(f"--positive_dist_threshold is {radius_m}; give metres >= 0")
     if frames is not None:
-        found = GateFrames(_files(frames))
+        found = PlaceSet(frames.stem, _files(frames))
     elif dataset is not None:
         sets = read_frame_sets(find_dataset(dataset), ())
-        (right,) = sets[0].positives
-        found = GateFrames(
-            [query for a_set in sets for query in a_set.queries],
+        found = PlaceSet(
+            dataset,
+            [query for one in sets for query in one.queries],
             sets[0].database,
-            [true for a_set in sets for true in a_set.positives[right]],
-            right,
+            {OWN_RULE: [true for one in sets for true in one.protocols[OWN_RULE]]},
+            sum(one.untrusted for one in sets),
         )
     elif database_folder is not None and queries_folder is not None:
-        a_set = read_position_set(database_folder, queries_folder, radius_m)
-        (right,) = a_set.positives
-        found = GateFrames(a_set.queries, a_set.database, a_set.positives[right], right)
+        found = read_position_set(database_folder, queries_folder, radius_m)
     else:
         return None
     if len(found.queries) < 2:
-        raise DataError(f"{found.queries[0].parent}: holds one frame, and a comparison needs several; add some")
+        raise DataError(f"{found.queries[0].parent}: holds one frame; give several, which can be compared")
     _require_different(found)
     if found.positives is not None and not any(len(true) for true in found.positives):
         raise DataError(
@@ -92,8 +68,12 @@ def read_gate_frames(
     return found
 
 
-def require_readable(frames: GateFrames, progress: Progress | None = None) -> None:
+def require_readable(frames: PlaceSet, progress: Progress | None = None) -> None:
     """Decode each frame once, so that a damaged one is found before minutes of building.
+
+    Args:
+        frames: what to read.
+        progress: see `Progress`.
 
     Raises:
         FrameError: a frame cannot be decoded.
@@ -105,23 +85,24 @@ def require_readable(frames: GateFrames, progress: Progress | None = None) -> No
             progress("reading frames", done, len(files))
 
 
-def _require_different(frames: GateFrames) -> None:
-    """Refuse identical files: a query finds its own copy with any network, and a copied query counts twice."""
+def _require_different(frames: PlaceSet) -> None:
+    """Any network finds a query that is in the database itself, and a query that is there twice counts twice."""
     seen = {_digest(path): path for path in frames.database or ()}
     for query in frames.queries:
         twin = seen.setdefault(_digest(query), query)
         if twin is not query:
-            raise DataError(f"{query}: is the same picture as {twin}, which any network finds; take one of them out")
+            raise DataError(f"{query}: is the same picture as {twin}; take one of them out")
 
 
-def require_apart(calibration: Path, frames: GateFrames) -> None:
-    """Refuse queries that are calibration frames too, under any name: they look better than new frames would.
+def require_apart(calibration: Path, frames: PlaceSet) -> None:
+    """Refuse queries that are also frames to calibrate on, whatever their names.
 
-    Files are compared byte for byte, so frames of a video and re-encoded copies are not noticed. Frames of the database
-    may be calibration frames: a robot calibrates on the places of its map.
+    Ranges that were calibrated on a query do not show how the network treats other frames. Files are compared byte for
+    byte, so frames of a video and re-encoded copies are not recognised. Frames of the database may be used to
+    calibrate, because a robot calibrates on the places of its map.
 
     Raises:
-        DataError: a query is a calibration frame.
+        DataError: a query is a frame to calibrate on.
     """
     source = open_source(calibration, positions=False)
     fitted = {_digest(path): path for path, _ in source.files} if isinstance(source, ImageSource) else {}
@@ -136,8 +117,8 @@ def _files(frames: Path) -> list[Path]:
     source = open_source(frames, positions=False)
     if not isinstance(source, ImageSource):
         raise DataError(
-            f"{frames}: is a video, expected a folder of images of different places; extract one frame every few "
-            "metres, for example with ffmpeg"
+            f"{frames}: is a video; take frames of different places out of it with ffmpeg, one every few metres, and "
+            "give their folder"
         )
     return [path for path, _ in source.files]
 

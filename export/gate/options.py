@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdk import UsageError
+from sdk.evaluation.sets import PlaceSet
 
 from .decision import DEFAULT_THRESHOLDS, Thresholds, require_enough
-from .frames import GateFrames, read_gate_frames
+from .frames import read_gate_frames
 
 __all__ = ["GateOptions"]
 
@@ -65,7 +66,7 @@ class GateOptions:
         """Whether any frames to judge on are given."""
         return any((self.frames, self.dataset, self.database_folder, self.queries_folder))
 
-    def read(self) -> GateFrames:
+    def read(self) -> PlaceSet:
         """Read the lists of frames, and check that they can be judged on.
 
         Raises:

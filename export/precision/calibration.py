@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from sdk import DataError, EngineError, ModelContract, open_source, prepare
-from sdk.frames.sources import ImageSource
+from sdk.frames.folder import ImageSource
 
 from ..graph.session import Session
 from ..graph.synthetic_frames import Frame
@@ -42,15 +42,15 @@ def read_frames(
     if isinstance(calibration, (str, Path)):
         source = open_source(calibration, positions=False)
         if isinstance(source, ImageSource):  # only the chosen files are decoded
-            source.files = [source.files[index] for index in evenly(len(source), most)]
-        total = len(source)
+            source = ImageSource([source.files[index] for index in evenly(len(source.files), most)])
+        total = source.num_frames or 0
         frames: Iterator[Frame] = (sighting.frame for sighting in source)
     else:
         total, frames = len(calibration), iter(calibration)
     if total == 0:
         raise DataError("no frames to calibrate on found; give a folder of about 100 that show what the robot sees")
     taken = set(evenly(total, most))
-    return len(taken), (prepare(frame, contract) for index, frame in enumerate(frames) if index in taken)
+    return len(taken), (prepare(frame, contract.size) for index, frame in enumerate(frames) if index in taken)
 
 
 def evenly(total: int, most: int) -> list[int]:

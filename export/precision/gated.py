@@ -60,11 +60,11 @@ def convert_gated(
     if calibration is not None:
         if frames is not None:
             require_apart(calibration, frames)
-        count = len(open_source(calibration, positions=False)) if precision == "int8" else LEAST_CALIBRATION
-        if count < LEAST_CALIBRATION:
+        count = open_source(calibration, positions=False).num_frames if precision == "int8" else LEAST_CALIBRATION
+        if (count or 0) < LEAST_CALIBRATION:
             raise DataError(
-                f"{calibration}: holds {count} frames, expected at least {LEAST_CALIBRATION} to calibrate on; give "
-                "about 100 that show what the robot sees"
+                f"{calibration}: holds {count or 0} frames, expected at least {LEAST_CALIBRATION} to calibrate on; "
+                "give about 100 that show what the robot sees"
             )
     verdict = None
     with replace_together(output) as folder:

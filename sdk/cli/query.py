@@ -14,9 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from sdk import DataError, Error, FrameError, Localization, Localizer, MapError, Match, Place, UsageError, open_source
+from sdk import (
+    DataError,
+    Error,
+    FrameError,
+    FrameInfo,
+    Localization,
+    Localizer,
+    MapError,
+    Match,
+    Place,
+    UsageError,
+    open_source,
+)
 from sdk.frames.image_file import read_image
-from sdk.frames.sources import read_places_csv
+from sdk.frames.places_csv import read_places_csv
 from sdk.geography import Geography, distance_m
 from sdk.pages.report import ReportRow, thumbnail, write_report
 
@@ -32,7 +44,7 @@ class Answer:
     """One answered query: a thumbnail for the page, the frame's name as a place without position, and the answer."""
 
     picture: npt.NDArray[np.uint8] | None
-    asked: Place
+    asked: FrameInfo
     localization: Localization
 
 
@@ -88,14 +100,14 @@ def query(
             try:
                 localization = localizer.query(sighting.frame, k, apart_m=apart_m)
             except FrameError as error:
-                raise FrameError(f"{sighting.place.label}: {error}") from None
+                raise FrameError(f"{sighting.info.label}: {error}") from None
             # Only a thumbnail is kept: the frames of a drive would fill the memory.
-            answer = Answer(thumbnail(sighting.frame) if report else None, sighting.place, localization)
+            answer = Answer(thumbnail(sighting.frame) if report else None, sighting.info, localization)
             if as_json:
                 asked = {"query": answer.asked.label, "timestamp_s": answer.asked.timestamp_s}
                 typer.echo(json.dumps({**asked, **localization.to_record()}, ensure_ascii=False))
             else:
-                _print_answer(answer, len(frames))
+                _print_answer(answer, frames.num_frames)
             answers.append(answer)
         geography = localizer.store.geography
     verdicts = _judge(answers, truth, geography, radius_m) if truth else [[] for _ in answers]
@@ -108,9 +120,9 @@ def query(
             typer.echo(f"{report}: {len(answers)} answers, open it in a browser")
 
 
-def _print_answer(answer: Answer, num_frames: int) -> None:
+def _print_answer(answer: Answer, num_frames: int | None) -> None:
     matches = answer.localization.matches
-    if num_frames > 1:
+    if num_frames != 1:
         best = matches[0]
         typer.echo(f"{answer.asked.label}  ->  {best.place.label}  {best.similarity:.3f}{_where(best.place)}")
         return
@@ -135,7 +147,7 @@ def _judge(answers: Sequence[Answer], truth: Path, geography: Geography, radius_
     source = read_places_csv(truth)
     if source.geography != geography:
         raise DataError(f"{truth}: its positions are {source.geography}, and the map's are {geography}")
-    positions = {place.image: place.position for _, place in source.files}
+    positions = {info.image: info.position for _, info in source.files}
     if not any(answer.asked.image in positions for answer in answers):
         raise DataError(f"{truth}: names none of the queried frames; its column image must hold their file names")
 

@@ -42,7 +42,7 @@ mark("import")
 backend = sdk.open_backend(sys.argv[1], threads=int(sys.argv[3]) or None)
 mark("load the network")
 frame = numpy.zeros((480, 640, 3), numpy.uint8) + numpy.arange(640, dtype=numpy.uint8)[:, None]
-backend.infer(sdk.prepare(frame, backend.contract))
+backend.infer(sdk.prepare(frame, backend.contract.size))
 mark("first inference")
 localizer = sdk.Localizer(backend, sys.argv[2])
 mark("open the map, warm up")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import MutableMapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from ..answers import Match
 from ..errors import MapError
-from ..geography import Geography, Position, distance_m
+from ..geography import Geography, to_metres
 from ..stopwatch import timed
 from . import PlaceStore
 
@@ -58,14 +59,17 @@ def keep_apart(matches: Sequence[Match], geography: Geography, apart_m: float) -
     Raises:
         MapError: a match has no position.
     """
-    kept: list[tuple[Match, Position | Sequence[float]]] = []
     for match in matches:
-        position = match.place.position
-        if position is None:
+        if match.place.position is None:
             raise MapError(
                 f"apart_m needs positions, and {match.place.label} has none; leave apart_m out, or give every place a "
                 "position"
             )
-        if all(distance_m(geography, position, better) > apart_m for _, better in kept):
-            kept.append((match, position))
-    return [match for match, _ in kept]
+    positions = np.array([match.place.position for match in matches], np.float64).reshape(-1, 3)
+    kept: list[Match] = []
+    kept_points: list[list[float]] = []
+    for match, point in zip(matches, to_metres(geography, positions).tolist(), strict=True):
+        if all(math.dist(point, better) > apart_m for better in kept_points):
+            kept.append(match)
+            kept_points.append(point)
+    return kept

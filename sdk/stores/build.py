@@ -15,7 +15,7 @@ from ..answers import Place
 from ..backends import Backend
 from ..describer import Describer
 from ..errors import FrameError, MapError
-from ..frames.sources import Source
+from ..frames.source import Source
 from ..index.file import index_path
 from ..index.map_index import MapIndex
 from ..places.database import place_new_map, sweep
@@ -125,15 +125,15 @@ def fill_store(store: PlaceStore, describer: Describer, source: Source, progress
             f"the positions are {source.geography}, expected {store.geography} as {store.location} declares; make a "
             "map of its own for them"
         )
-    total, done = len(source), 0
+    total, done = source.num_frames or 0, 0
     places: list[Place] = []
     descriptors: list[npt.NDArray[np.float32]] = []
     for sighting in source:
         try:
             descriptors.append(describer.describe(sighting.frame, colour="rgb").descriptor)
         except FrameError as error:
-            raise FrameError(f"{sighting.place.image or sighting.place.label}: {error}") from None
-        places.append(sighting.place)
+            raise FrameError(f"{sighting.info.image or sighting.info.label}: {error}") from None
+        places.append(Place.from_frame(sighting.info))
         done += 1
         if len(places) == PLACES_PER_TRANSACTION:
             store.add(places, np.stack(descriptors))

@@ -24,6 +24,11 @@ FIELDS: dict[str, Any] = {
 CONTRACT = ModelContract(**FIELDS)
 
 
+def test_size_is_height_and_width() -> None:
+    contract = ModelContract("m", "0" * 64, 48, 64, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert contract.size == (48, 64)
+
+
 def test_json_round_trip() -> None:
     text = CONTRACT.to_json()
     assert ModelContract.from_json(text, "a file") == CONTRACT

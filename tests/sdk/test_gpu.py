@@ -128,7 +128,7 @@ def test_parity_with_onnx_runtime(backend: TrtBackend) -> None:
     reference = open_backend(MODEL)
     gaps, differences = [], []
     for seed in range(16):
-        batch = prepare(picture(seed, 480, 640), backend.contract)
+        batch = prepare(picture(seed, 480, 640), backend.contract.size)
         expected, found = reference.infer(batch)["raw_descriptor"], backend.infer(batch)["raw_descriptor"]
         assert np.array_equal(backend.infer(batch)["raw_descriptor"], found)
         gaps.append(1 - float(expected @ found / np.linalg.norm(expected) / np.linalg.norm(found)))
@@ -141,7 +141,7 @@ def test_parity_with_onnx_runtime(backend: TrtBackend) -> None:
 
 def test_latency_by_stage(backend: TrtBackend) -> None:
     """Each stage waited for by itself, so their sum is more than a query."""
-    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract)
+    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract.size)
     cuda = loaded._cuda
     assert cuda is not None
     stages = {
@@ -161,7 +161,7 @@ def test_latency_by_stage(backend: TrtBackend) -> None:
 
 def test_overhead_over_enqueue_and_synchronize(backend: TrtBackend) -> None:
     """Both in turn, so that a clock that changes changes both."""
-    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract)
+    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract.size)
     cuda = loaded._cuda
     assert cuda is not None
 
@@ -201,7 +201,7 @@ def memory(backend: TrtBackend) -> dict[str, int]:
 
 
 def test_ten_thousand_queries_do_not_grow(backend: TrtBackend) -> None:
-    batches = [prepare(picture(seed, 480, 640), backend.contract) for seed in range(4)]
+    batches = [prepare(picture(seed, 480, 640), backend.contract.size) for seed in range(4)]
     expected = [backend.infer(batch)["raw_descriptor"] for batch in batches]
     for i in range(1000):
         backend.infer(batches[i % 4])
@@ -233,7 +233,7 @@ def test_loading_again_and_again_does_not_grow(engine: Path, provider: str) -> N
 
 
 def test_four_threads_at_once(backend: TrtBackend) -> None:
-    batches = [prepare(picture(seed, 480, 640), backend.contract) for seed in range(4)]
+    batches = [prepare(picture(seed, 480, 640), backend.contract.size) for seed in range(4)]
     expected = [backend.infer(batch)["raw_descriptor"] for batch in batches]
     assert wrong_answers(backend, batches, expected, 200) == []
 
@@ -246,7 +246,7 @@ def test_beside_torch(engine: Path, provider: str) -> None:
     matrix = torch.arange(256 * 256, dtype=torch.float64, device="cuda").reshape(256, 256) / 65536
     product = (matrix @ matrix).cpu()
     backend = TrtBackend(engine)
-    batch = prepare(picture(1, 480, 640), backend.contract)
+    batch = prepare(picture(1, 480, 640), backend.contract.size)
     expected = backend.infer(batch)["raw_descriptor"]
     stream, device = torch.cuda.current_stream().cuda_stream, torch.cuda.current_device()
     wrong: list[Any] = []

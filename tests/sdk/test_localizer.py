@@ -15,19 +15,17 @@ from map_fakes import FakeBackend, Frame, assert_finds, localizer_with, make_fra
 import sdk
 
 
-class Frames:
+class Frames(sdk.Source):
     """A source of frames, see `sdk.Source`."""
 
     def __init__(self, frames: list[Frame], geography: str | None) -> None:
         self.frames = frames
         self.geography = geography
-
-    def __len__(self) -> int:
-        return len(self.frames)
+        self.num_frames = len(frames)
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         for i, frame in enumerate(self.frames):
-            yield sdk.Sighting(frame, sdk.Place(str(i)))
+            yield sdk.Sighting(frame, sdk.FrameInfo(name=str(i)))
 
 
 # ------------------------------------------------------------------ asking

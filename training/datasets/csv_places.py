@@ -4,8 +4,8 @@
     image,lat_deg,lon_deg[,...]
     image,name[,...]          without positions: images of one name show one place
 
-`path` may stand for `image`, and `place` for `name`; other columns can be named. The columns are those of a map's
-places.csv, with `region` and `split` added.
+`path` may stand for `image`, and `place` for `name`; other columns can be named. `sdk.frames.places_csv` reads the
+positions, for maps and for training.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError, UsageError
+from sdk.frames.folder import require_images
+from sdk.frames.places_csv import PLACES_CSV, positions_in
+from sdk.frames.table import Table, read_table
+from sdk.geography import to_metres
 
-from .geography import wgs84_to_metres
 from .hold_out import divide
-from .image_files import require_images
-from .tables import Table, read_table
 from .training_set import Indices, TrainingSet, set_from_places, set_from_positions
 
 __all__ = ["has_split_column", "read_csv_places", "read_world"]
-
-PLACES_CSV = "places.csv"
 
 
 def read_csv_places(
@@ -65,15 +64,14 @@ def read_csv_places(
         seed: of the choice of these.
 
     Raises:
-        MapError: the file, a column or an image is missing, a value is no number, or no query has a positive.
+        DataError: the file, a column or an image is missing, a value is no number, or no query has a positive.
     """
     table = read_table(folder / csv)
     if split_column in table and split != "all":
         splits = np.array(table.column(split_column))
         if not (splits == split).any():
-            raise MapError(
-                f"{table.path}: has no row of split {split!r}, has {', '.join(sorted(set(splits)))}; choose one of "
-                "those"
+            raise UsageError(
+                f"{table.path}: has no row of split {split!r}, has {', '.join(sorted(set(splits)))}; choose of these"
             )
         table = table.rows(splits == split)
         part = "all"
@@ -104,9 +102,9 @@ def read_csv_places(
     else:
         columns = [column for column in ((place,) if place else ("place", "name")) if column in table]
         if not columns:
-            raise MapError(
-                f"{table.path}: has the columns {', '.join(table.header)}, expected x_m,y_m or lat_deg,lon_deg or a "
-                f"column {place or 'name'} of places; add one, or name the column that stands for it"
+            raise DataError(
+                f"{table.path}: has the columns {', '.join(table.header)}; add x_m,y_m or lat_deg,lon_deg, or a "
+                f"column {place or 'name'} of places, or name the column that stands for it"
             )
         numbers = table.groups(columns[0])[0]
         whole = set_from_places(name, images, numbers, queries=queries, database=database, region=regions, root=folder)
@@ -134,11 +132,11 @@ def read_world(
     maps.
 
     Raises:
-        MapError: see `read_csv_places`.
+        DataError: see `read_csv_places`.
     """
     table = read_table(folder / PLACES_CSV, "image", "x_m", "y_m", "heading_deg", "traverse", "region", "split")
     if "reference" not in table.column("traverse"):
-        raise MapError(f"{table.path}: has no traverse called reference, expected a world; read it as csv instead")
+        raise DataError(f"{table.path}: has no traverse called reference, as a world must; read it as csv instead")
     made = read_csv_places(
         folder,
         split,
@@ -150,19 +148,14 @@ def read_world(
 
 
 def _positions_m(table: Table) -> npt.NDArray[np.float64] | None:
-    """Metres, float64 (n, 2) or, on Earth, (n, 3); None if the table has none."""
-    if "x_m" in table and "y_m" in table:
-        return np.column_stack([table.numbers("x_m"), table.numbers("y_m")])
-    if "lat_deg" in table and "lon_deg" in table:
-        lat_deg, lon_deg = table.numbers("lat_deg"), table.numbers("lon_deg")
-        if (beyond := (np.abs(lat_deg) > 90.0) | (np.abs(lon_deg) > 180.0)).any():
-            row = int(beyond.argmax())
-            raise MapError(
-                f"{table.where(row)}: latitude {lat_deg[row]:g}, longitude {lon_deg[row]:g} are not on Earth, expected "
-                "degrees; are the columns swapped?"
-            )
-        return wgs84_to_metres(lat_deg, lon_deg)
-    return None
+    """Metres, float64 (n, 3); None if the table has no positions."""
+    found = positions_in(table)
+    if found is None:
+        return None
+    geography, positions = found
+    if (missing := np.isnan(positions).any(axis=1)).any():
+        raise DataError(f"{table.where(int(missing.argmax()))}: has no position; add it, or remove the line")
+    return to_metres(geography, positions)
 
 
 def _sides(table: Table, regions: npt.NDArray[np.int32], reference: str, *, by_first: bool) -> tuple[Indices, Indices]:

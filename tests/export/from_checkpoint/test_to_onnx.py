@@ -97,7 +97,7 @@ def test_round_trip(tmp_path, frames, backbone, head, dim, length, simplify):
     assert json.loads(report.to_json())["identity"] == report.contract.identity
 
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
-    (raw,) = session.run(None, {"frame": prepare(frames[0], report.contract)})
+    (raw,) = session.run(None, {"frame": prepare(frames[0], report.contract.size)})
     assert raw.shape == (1, dim)
     np.testing.assert_allclose(np.linalg.norm(raw), length, rtol=1e-4)
 
@@ -314,7 +314,7 @@ def test_committed_model_is_the_public_weights():
     contract = make_contract(net, "efficientnet-lite0-gem")
     (carried,) = (p.value for p in onnx.load(MODEL).metadata_props if p.key == "contract")
     assert ModelContract.from_json(carried, MODEL.name) == contract
-    inputs = [prepare(frame, contract) for frame in synthetic_frames()]
+    inputs = [prepare(frame, contract.size) for frame in synthetic_frames()]
     deployed = DeployedNet(net, contract).eval()
     with torch.no_grad():
         expected = [deployed(torch.from_numpy(frame)).numpy() for frame in inputs]

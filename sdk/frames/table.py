@@ -1,17 +1,18 @@
-"""CSV files by column, as data sets come with them."""
+"""CSV files, read by column."""
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
+from ..errors import DataError
 
-__all__ = ["Table", "is_number", "read_table"]
+__all__ = ["Table", "read_table"]
 
 
 class Table:
@@ -35,21 +36,21 @@ class Table:
         """One column's text.
 
         Raises:
-            MapError: there is no such column.
+            DataError: there is no such column.
         """
         self.require(name)
         at = self.header.index(name)
         return [row[at] for row in self._rows]
 
     def filled(self, name: str) -> list[str]:
-        """One column's text, of which there must be some in every cell.
+        """One column's text without the spaces around it. No cell may be empty.
 
         Raises:
-            MapError: there is no such column, or a cell is empty; the message names the line.
+            DataError: there is no such column, or a cell is empty; the message names the line.
         """
-        texts = self.column(name)
-        if empty := [i for i, text in enumerate(texts) if not text.strip()]:
-            raise MapError(f"{self.where(empty[0])}: {name} is empty, expected a name; correct the line")
+        texts = [text.strip() for text in self.column(name)]
+        if "" in texts:
+            raise DataError(f"{self.where(texts.index(''))}: {name} is empty; fill it in, or remove the line")
         return texts
 
     def where(self, row: int) -> str:
@@ -57,9 +58,9 @@ class Table:
         return f"{self.path}, line {self._lines[row]}"
 
     def require(self, *names: str) -> None:
-        """Raise MapError unless all columns are there."""
+        """Raise DataError unless all columns are there."""
         if missing := [name for name in names if name not in self.header]:
-            raise MapError(
+            raise DataError(
                 f"{self.path}: lacks the column {', '.join(missing)}, has {', '.join(filter(None, self.header))}; add "
                 "it, or name the column that stands for it"
             )
@@ -69,30 +70,33 @@ class Table:
 
         Args:
             name: of the column.
-            empty: what a cell without text stands for; None: it is wrong.
+            empty: value of an empty cell; None if cells must not be empty.
 
         Raises:
-            MapError: there is no such column, or a cell is no number; the message names the line.
+            DataError: there is no such column, or a cell is not a finite number; the message names the line.
         """
         texts = self.column(name)
-        if empty is not None:
-            texts = [text if text.strip() else repr(empty) for text in texts]
-        try:
-            return np.array([float(text) for text in texts], np.float64)
-        except ValueError:
-            row = next(i for i, text in enumerate(texts) if not is_number(text))
-            raise MapError(f"{self.where(row)}: {name} is {texts[row]!r}, expected a number; correct it") from None
+        numbers = np.empty(len(texts), np.float64)
+        for i, text in enumerate(texts):
+            is_empty = empty is not None and not text.strip()
+            try:
+                numbers[i] = empty if is_empty else float(text)
+            except ValueError:
+                numbers[i] = math.nan
+            if not is_empty and not math.isfinite(numbers[i]):
+                raise DataError(f"{self.where(i)}: {name} is {text!r}; write a finite number")
+        return numbers
 
     def flags(self, name: str) -> npt.NDArray[np.bool_]:
         """One column of True and False, or 1 and 0, bool (n,).
 
         Raises:
-            MapError: there is no such column, or a cell is something else; the message names the line.
+            DataError: there is no such column, or a cell is something else; the message names the line.
         """
         known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
         texts = [text.strip().lower() for text in self.column(name)]
         if wrong := [i for i, text in enumerate(texts) if text not in known]:
-            raise MapError(f"{self.where(wrong[0])}: {name} is {texts[wrong[0]]!r}, expected True or False; correct it")
+            raise DataError(f"{self.where(wrong[0])}: {name} is {texts[wrong[0]]!r}, write True or False")
         return np.array([known[text] for text in texts], np.bool_)
 
     def groups(self, name: str) -> tuple[npt.NDArray[np.int64], list[str]]:
@@ -114,36 +118,30 @@ def read_table(path: Path, *required: str) -> Table:
     """Read a CSV in UTF-8 with a header.
 
     Raises:
-        MapError: it cannot be read, has no rows, one of another length than the header, a column twice, or lacks a
-            required one.
+        DataError: it cannot be read, has no rows, a row of another length than the header, a column twice, or lacks a
+            required column.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             header = next(reader, [])
-            # A cell in quotes may go over several lines: a row is where it ends.
+            # A cell in quotes may go over several lines; the line of a row is its last.
             numbered = [(row, reader.line_num) for row in reader if row]
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise MapError(f"{path}: cannot be read ({reason}), expected a CSV in UTF-8; check the folder") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text") from None
+    if not header:
+        raise DataError(f"{path}: is empty; write a header and a row for each image")
     if twice := [column for i, column in enumerate(header) if column and column in header[:i]]:
-        raise MapError(f"{path}: has the column {twice[0]} more than once, expected it once; rename one")
+        raise DataError(f"{path}: has the column {twice[0]} more than once; rename or remove one")
     rows = [row for row, _ in numbered]
     table = Table(path, header, rows, [line for _, line in numbered])
     table.require(*required)
     if not rows:
-        raise MapError(f"{path}: has no rows, expected one an image below its header; add them")
+        raise DataError(f"{path}: has no rows; add one for each image below the header")
     if ragged := [i for i, row in enumerate(rows) if len(row) != len(header)]:
-        raise MapError(
+        raise DataError(
             f"{table.where(ragged[0])}: has {len(rows[ragged[0]])} values, expected {len(header)}; correct the line"
         )
     return table
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a number, as float takes it."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
