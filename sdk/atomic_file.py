@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,14 @@ from pathlib import Path
 
 from .errors import WriteError
 
-__all__ = ["flush_folder", "move_into_place", "replace_when_done", "require_replaceable"]
+__all__ = [
+    "flush_folder",
+    "move_into_place",
+    "replace_together",
+    "replace_when_done",
+    "require_replaceable",
+    "writing",
+]
 
 
 @contextmanager
@@ -73,3 +81,36 @@ def flush_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def replace_together(*paths: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `paths`, and move the files in it to `paths`, in order, after the block.
+
+    All files are complete before the first is moved, so a full disk leaves the old ones. An error in the block leaves
+    them too, and so does a file that the block does not write.
+
+    Raises:
+        WriteError: the folder cannot be written, or a file cannot be replaced.
+    """
+    with writing(paths[0]):
+        folder = Path(tempfile.mkdtemp(prefix=f".{paths[0].name}.", dir=paths[0].parent))
+    try:
+        yield folder
+        with writing(paths[0]):
+            for path in paths:
+                if (folder / path.name).exists():
+                    move_into_place(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a WriteError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {path}: {error.strerror}; choose a folder that can be written, on a disk with room"
+        ) from None

@@ -30,9 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from export.graph.model_file import read_model
 from export.graph.parts import split
 from export.precision.calibration import read_frames
-from export.precision.conversion import convert, read_model
+from export.precision.conversion import convert
 from sdk import open_source, prepare, read_image
 from sdk._core import l2_normalize
 from sdk.cli.console import print_table, progress_bars
@@ -141,7 +142,7 @@ def quantize_naively(
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    proto, contract = read_model(model)
+    _, proto, contract = read_model(model)
     _, prepared = read_frames(frames, contract)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]

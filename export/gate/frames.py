@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 from sdk import DataError, FrameError, UsageError, open_source, read_image
 from sdk.evaluation.sets import OWN_RULE, PlaceSet, find_dataset, read_frame_sets, read_position_set
 from sdk.frames.folder import ImageSource
+
+from ..progress import Progress
 
 __all__ = ["read_gate_frames", "require_apart", "require_readable"]
 
@@ -31,9 +32,8 @@ def read_gate_frames(
 
     Raises:
         UsageError: the options name more than one kind of data, or half of one, or the radius is out of range.
-        DataError: the data cannot be read, two queries or a query and an image of the database are the same file (byte
-            for byte), or true places are known and no query has one.
-        FrameError: there are fewer than two frames.
+        DataError: the data cannot be read, there are fewer than two frames, two queries or a query and an image of the
+            database are the same file (byte for byte), or true places are known and no query has one.
     """
     folders = database_folder is not None or queries_folder is not None
     if (frames is not None) + (dataset is not None) + folders > 1:
@@ -58,7 +58,7 @@ def read_gate_frames(
     else:
         return None
     if len(found.queries) < 2:
-        raise FrameError(f"{found.queries[0].parent}: holds one frame; give several, which can be compared")
+        raise DataError(f"{found.queries[0].parent}: holds one frame; give several, which can be compared")
     _require_different(found)
     if found.positives is not None and not any(len(true) for true in found.positives):
         raise DataError(
@@ -68,12 +68,12 @@ def read_gate_frames(
     return found
 
 
-def require_readable(frames: PlaceSet, progress: Callable[[str, int, int], None] | None = None) -> None:
+def require_readable(frames: PlaceSet, progress: Progress | None = None) -> None:
     """Decode each frame once, so that a damaged one is found before minutes of building.
 
     Args:
         frames: what to read.
-        progress: called with (what, done, total).
+        progress: see `Progress`.
 
     Raises:
         FrameError: a frame cannot be decoded.
@@ -116,7 +116,7 @@ def require_apart(calibration: Path, frames: PlaceSet) -> None:
 def _files(frames: Path) -> list[Path]:
     source = open_source(frames, positions=False)
     if not isinstance(source, ImageSource):
-        raise FrameError(
+        raise DataError(
             f"{frames}: is a video; take frames of different places out of it with ffmpeg, one every few metres, and "
             "give their folder"
         )

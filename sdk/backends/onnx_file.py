@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..contract import RAW_DESCRIPTOR, ModelContract
-from ..errors import ContractError, EngineError
+from ..errors import ContractError, EngineError, first_line
 
 __all__ = ["contract_in", "default_threads", "first_line", "load_refused", "match_ports"]
 
@@ -76,8 +76,3 @@ def load_refused(path: Path, runtime: str, reason: str) -> EngineError:
     return EngineError(
         f"{path}: {runtime} cannot load it ({reason}), expected a model.onnx; make one with `structvpr export onnx`"
     )
-
-
-def first_line(error: Exception) -> str:
-    """What a runtime says, for a message of one line."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

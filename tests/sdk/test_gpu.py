@@ -85,12 +85,13 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"{request.param} cannot be imported: {error}")
     if importlib.util.find_spec("onnx") is None:
         give_up("the extra export is not installed")
+    from export.engine.build import BuildSettings
     from export.engine.from_onnx import export_engine
 
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / "model.engine"
     try:
-        sidecar = export_engine(MODEL, path, runtime=request.param, timing_cache=folder)
+        sidecar = export_engine(MODEL, path, BuildSettings(runtime=request.param, timing_cache=folder))
         TrtBackend(path).close()
     except EngineError as error:
         give_up(f"{request.param} does not take this GPU: {error}")

@@ -1,17 +1,17 @@
-"""How far TensorRT is with a build, which takes minutes on a Jetson and is silent by itself, and how to stop it."""
+"""Shows the progress of a TensorRT build, and stops it. A build takes minutes on a Jetson."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Progress", "build_monitor", "interrupt_later", "ticking"]
+from ..progress import Progress
 
-Progress = Callable[[str, int, int], None]
+__all__ = ["build_monitor", "interrupt_later", "ticking"]
 
 WHAT = "building the engine"
 TOTAL = 1000
@@ -19,10 +19,10 @@ TICK_S = 1.0
 
 
 def build_monitor(trt: Any, progress: Progress | None, interrupted: threading.Event) -> Any:
-    """TensorRT's progress monitor (10.0 and later), which tells (what, done, 1000); None where there is none.
+    """A progress monitor for TensorRT 10.0 and later, which reports out of 1000; None for older versions.
 
-    It stops the build when `interrupted` is set, or when `progress` raises: an exception must not travel through C++,
-    so it is kept in `stopped_by`, and whoever began the build raises it.
+    It stops the build when `interrupted` is set or `progress` raises. An exception must not pass through C++, so it is
+    kept in `stopped_by` for the caller to raise.
     """
     base = getattr(trt, "IProgressMonitor", None)
     if base is None:
@@ -56,11 +56,11 @@ def build_monitor(trt: Any, progress: Progress | None, interrupted: threading.Ev
                 self.stopped_by = error
 
         def finish(self) -> None:
-            """The engine is built. TensorRT leaves out the steps that a graph has no need of."""
+            """Report the end: TensorRT skips the steps that a graph does not need."""
             self._tell(None, 1.0)
 
         def _tell(self, name: str | None, share: float = 0.0) -> None:
-            """A phase is a part of one step of its parent. It never goes back, though a step may have many parts."""
+            """Report a phase as part of one step of its parent. The total never decreases."""
             while name is not None and name in self._phases:
                 name, done, steps = self._phases[name]
                 share = min((done + share) / steps, 1.0)
@@ -75,8 +75,8 @@ def build_monitor(trt: Any, progress: Progress | None, interrupted: threading.Ev
 def interrupt_later() -> Iterator[threading.Event]:
     """Set an event at Ctrl-C or SIGTERM, and raise that signal again when the block ends.
 
-    What a handler raises would otherwise be raised in whatever Python TensorRT calls next, such as its logger, where
-    the bindings print it and go on. A signal that is ignored stays so, and one that ends the process ends it at once.
+    Without this, the handler's exception would be raised inside the Python code that TensorRT calls next, such as its
+    logger, where the bindings print it and continue. Signals that are ignored or end the process keep their effect.
     """
     interrupted = threading.Event()
     received: list[int] = []
@@ -86,7 +86,7 @@ def interrupt_later() -> Iterator[threading.Event]:
         interrupted.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # only the main thread is interrupted, and may say how
+        yield interrupted  # only the main thread receives signals and may set handlers
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in before.items() if callable(handler)}
@@ -103,7 +103,7 @@ def interrupt_later() -> Iterator[threading.Event]:
 
 @contextmanager
 def ticking(progress: Progress | None) -> Iterator[None]:
-    """Tell (what, seconds, 0) once a second, where nothing better is known."""
+    """Report the seconds once a second, where TensorRT reports nothing."""
     if progress is None:
         yield
         return
