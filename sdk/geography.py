@@ -42,7 +42,7 @@ def as_position(values: Any) -> Position:
         except (TypeError, ValueError):
             numbers.append(math.nan)
         if not math.isfinite(numbers[-1]):
-            raise UsageError(f"position has the value {value!r}, expected a finite number; correct it")
+            raise UsageError(f"position has the value {value!r}, expected a finite number")
     if len(numbers) not in (2, 3):
         raise UsageError(
             f"position has {len(numbers)} values; pass (x, y[, z]) in metres or (latitude, longitude[, altitude])"

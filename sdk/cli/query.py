@@ -91,9 +91,8 @@ def query(
         raise UsageError(f"--positive_dist_threshold is {radius_m}, expected metres >= 0")
     if truth is not None and not truth.is_file():
         raise DataError(f"{truth}: there is no such file; pass a CSV of places")
-    frames = open_source(source, every_s=every_s, positions=False)
     answers = []
-    with Localizer(model, map_path) as localizer:
+    with open_source(source, every_s=every_s, positions=False) as frames, Localizer(model, map_path) as localizer:
         if len(localizer) == 0:
             raise MapError(f"{localizer.store.location}: the map is empty; add places with `structvpr map build`")
         for sighting in frames:

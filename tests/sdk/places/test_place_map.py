@@ -46,7 +46,7 @@ def test_two_values_are_a_position_and_one_is_not(map_path: Path) -> None:
     assert sdk.Place(position=(1, 2)).position == (1.0, 2.0, 0.0)
     with pytest.raises(sdk.MapError, match="position has 1 values"):
         sdk.Place(position=(1,))
-    with pytest.raises(sdk.MapError, match="pass finite numbers"):
+    with pytest.raises(sdk.MapError, match="expected a finite number"):
         sdk.Place(position=(1, float("nan")))
 
 
