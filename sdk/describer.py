@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from ._core import l2_normalize
+from .arrays import Descriptors
 from .backends import Backend
 from .contract import RAW_DESCRIPTOR, ModelContract
 from .errors import EngineError, UsageError
@@ -28,8 +28,8 @@ class Description:
         outputs: the network's other outputs by name, as its contract lists them; float32, without a batch axis.
     """
 
-    descriptor: npt.NDArray[np.float32]
-    outputs: Mapping[str, npt.NDArray[np.float32]]
+    descriptor: Descriptors
+    outputs: Mapping[str, Descriptors]
 
 
 class Describer:
@@ -91,7 +91,7 @@ class Describer:
                 ) from None
         return Description(descriptor, {name: each for name, each in outputs.items() if name != RAW_DESCRIPTOR})
 
-    def _require_shapes(self, outputs: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    def _require_shapes(self, outputs: Mapping[str, Descriptors]) -> None:
         for name, shape in self.contract.output_shapes.items():
             output = outputs.get(name)
             if output is None or output.shape != shape or output.dtype != np.float32:

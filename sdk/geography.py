@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Indices
 from .errors import UsageError
 
 __all__ = ["Geography", "Position", "as_position", "distance_m", "expand_ranges", "pairs_within", "to_metres"]
 
 Geography = Literal["local", "wgs84"]
 Position = tuple[float, float, float]
-Indices = npt.NDArray[np.int64]
 
 EQUATOR_M = 6_378_137.0
 FLATTENING = 1.0 / 298.257223563

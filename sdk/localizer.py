@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 
 from .answers import Localization, Place
+from .arrays import Descriptors, Frame
 from .backends import Backend, open_backend
 from .contract import ModelContract
 from .describer import Describer
@@ -21,8 +21,9 @@ from .frames.source import Source
 from .geography import Geography
 from .index.map_index import MapIndex
 from .places.place_map import PlaceMap, to_id
+from .progress import Progress
 from .stopwatch import timed
-from .stores import Progress, open_store
+from .stores import open_store
 from .stores.apart import search_apart
 from .stores.build import fill_store
 from .stores.local import LocalStore
@@ -112,7 +113,7 @@ class Localizer:
     # ---------------------------------------------------------------- asking
 
     def query(
-        self, frame: npt.NDArray[np.uint8], k: int = 5, *, apart_m: float | None = None, colour: str | None = None
+        self, frame: Frame, k: int = 5, *, apart_m: float | None = None, colour: str | None = None
     ) -> Localization:
         """Say where a frame was taken.
 
@@ -147,13 +148,13 @@ class Localizer:
         reason = "uncalibrated" if matches else "empty map"
         return Localization(tuple(matches[:k]), reason=reason, timings_ms=timings_ms)
 
-    def describe(self, frame: npt.NDArray[np.uint8], *, colour: str | None = None) -> npt.NDArray[np.float32]:
+    def describe(self, frame: Frame, *, colour: str | None = None) -> Descriptors:
         """The descriptor of a frame: float32 (D,), unit length. Raises as `query` does."""
         return self._describe(frame, colour, {})
 
     # ---------------------------------------------------------------- changing
 
-    def add(self, frame: npt.NDArray[np.uint8], place: Place, *, colour: str | None = None) -> Place:
+    def add(self, frame: Frame, place: Place, *, colour: str | None = None) -> Place:
         """Add a place to the map. It is on disk when this returns.
 
         Returns:
@@ -165,9 +166,7 @@ class Localizer:
         """
         return self.add_many([(frame, place)], colour=colour)[0]
 
-    def add_many(
-        self, sightings: Iterable[tuple[npt.NDArray[np.uint8], Place]], *, colour: str | None = None
-    ) -> list[Place]:
+    def add_many(self, sightings: Iterable[tuple[Frame, Place]], *, colour: str | None = None) -> list[Place]:
         """Add places in one transaction: all of them, or none if an exception is raised.
 
         Args:
@@ -210,7 +209,7 @@ class Localizer:
         one = isinstance(place_ids, (str, bytes)) or not isinstance(place_ids, Iterable)
         self.store.remove(list(dict.fromkeys(map(to_id, [place_ids] if one else place_ids))))  # type: ignore[arg-type]
 
-    def update(self, place: Place, frame: npt.NDArray[np.uint8] | None = None, *, colour: str | None = None) -> None:
+    def update(self, place: Place, frame: Frame | None = None, *, colour: str | None = None) -> None:
         """Replace the place with `place.id`, durably; with a frame, its descriptor too.
 
         Raises:
@@ -243,9 +242,7 @@ class Localizer:
 
     # ---------------------------------------------------------------- private
 
-    def _describe(
-        self, frame: npt.NDArray[np.uint8], colour: str | None, timings_ms: MutableMapping[str, float]
-    ) -> npt.NDArray[np.float32]:
+    def _describe(self, frame: Frame, colour: str | None, timings_ms: MutableMapping[str, float]) -> Descriptors:
         self._require_open()
         return self._describer.describe(frame, colour=colour, timings_ms=timings_ms).descriptor
 

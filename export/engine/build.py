@@ -24,9 +24,9 @@ import onnx
 
 from sdk import EngineError, UsageError
 from sdk.backends.engine_sidecar import RUNTIMES
+from sdk.progress import Progress
 
 from ..graph.value_types import float32_tensors, graph_precision, has_half
-from ..progress import Progress
 from .monitor import build_monitor, interrupt_later, ticking
 
 __all__ = ["BuildSettings", "EngineBuilder"]

@@ -24,11 +24,11 @@ from sdk.backends.cuda import open_cuda, require_driver
 from sdk.backends.engine_sidecar import RUNTIMES, EngineSidecar, sidecar_path
 from sdk.errors import first_line
 from sdk.machine.device import describe_device
+from sdk.progress import Progress
 
 from ..graph.model_file import read_model, require_new
 from ..graph.rules import check_graph
 from ..graph.targets import KNOWN
-from ..progress import Progress
 from .build import BuildSettings, EngineBuilder
 from .timing_cache import cache_file, load_cache, save_cache
 

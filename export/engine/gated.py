@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from sdk import ContractError, ModelContract, UsageError, open_backend
 from sdk.backends.engine_sidecar import EngineSidecar
+from sdk.progress import Progress
 
 from ..gate.comparison import require_same_network
 from ..gate.decision import Verdict, gate
 from ..gate.frames import require_readable
 from ..gate.options import GateOptions
 from ..graph.model_file import require_new
-from ..progress import Progress
 from .build import BuildSettings
 from .from_onnx import export_engine
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..progress import Progress
+from sdk.progress import Progress
 
 __all__ = ["build_monitor", "interrupt_later", "ticking"]
 

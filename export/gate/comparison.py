@@ -15,15 +15,15 @@ import numpy.typing as npt
 
 from sdk import Backend, ContractError, EngineError, FrameError, ModelContract, open_backend, prepare, read_image
 from sdk._core import l2_normalize
+from sdk.arrays import Descriptors
 from sdk.evaluation.recall import rank
 from sdk.evaluation.sets import PlaceSet
+from sdk.progress import Progress
 
-from ..progress import Progress
 from .paired_loss import PairedLoss
 
 __all__ = ["Comparison", "MapFigures", "compare", "require_same_network"]
 
-Rows = npt.NDArray[np.float32]
 
 RECALL_VALUES = (1, 5)
 
@@ -161,7 +161,7 @@ def require_same_network(
         )
 
 
-def _infer(backend: Backend, batch: npt.NDArray[np.uint8]) -> Rows:
+def _infer(backend: Backend, batch: npt.NDArray[np.uint8]) -> Descriptors:
     """The raw descriptor of a prepared frame, float32 (D,)."""
     return backend.infer(batch)["raw_descriptor"]
 
@@ -175,7 +175,7 @@ class _Pair:
         self._tell = tell
         self.times_ms: tuple[list[float], list[float]] = ([], [])
 
-    def describe(self, files: Sequence[Path], what: str) -> tuple[Rows, Rows]:
+    def describe(self, files: Sequence[Path], what: str) -> tuple[Descriptors, Descriptors]:
         """Unit descriptors by both, float32 (n, D) each; a row of zeros where the candidate's is unusable."""
         ours, theirs = [], []
         for done, path in enumerate(files, start=1):
@@ -204,7 +204,7 @@ class _Pair:
         return np.stack(ours), np.stack(theirs)
 
 
-def _cosines(ours: Rows, theirs: Rows, middle: Rows) -> dict[str, float | None]:
+def _cosines(ours: Descriptors, theirs: Descriptors, middle: Descriptors) -> dict[str, float | None]:
     names = ("mean_cosine", "p1_cosine", "min_cosine", "centred_cosine", "max_abs_difference")
     if len(ours) == 0:
         return dict.fromkeys(names)
@@ -219,7 +219,9 @@ def _cosines(ours: Rows, theirs: Rows, middle: Rows) -> dict[str, float | None]:
 
 
 def _with_maps(
-    asked: tuple[Rows, Rows], known: tuple[Rows, Rows] | None, positives: Sequence[npt.NDArray[np.int64]] | None
+    asked: tuple[Descriptors, Descriptors],
+    known: tuple[Descriptors, Descriptors] | None,
+    positives: Sequence[npt.NDArray[np.int64]] | None,
 ) -> tuple[dict[str, float] | None, tuple[MapFigures, ...]]:
     """The reference's recall, and the candidate's figures with each map."""
     first = _answers(asked[0], None if known is None else known[0], asked[0])
@@ -237,7 +239,7 @@ def _with_maps(
     return _shares(right), tuple(figures)
 
 
-def _answers(queries: Rows, database: Rows | None, others: Rows) -> npt.NDArray[np.int64]:
+def _answers(queries: Descriptors, database: Descriptors | None, others: Descriptors) -> npt.NDArray[np.int64]:
     """Database indices, best first, int64 (n, k); without a database, indices of the other queries."""
     most = max(RECALL_VALUES)
     if database is not None:

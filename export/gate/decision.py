@@ -29,8 +29,8 @@ from typing import Any
 
 from sdk import ContractError, DataError, UsageError
 from sdk.evaluation.sets import PlaceSet
+from sdk.progress import Progress
 
-from ..progress import Progress
 from .comparison import Comparison, MapFigures, compare
 from .paired_loss import enough_queries
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from sdk import DataError, FrameError, UsageError, open_source, read_image
 from sdk.evaluation.sets import OWN_RULE, PlaceSet, find_dataset, read_frame_sets, read_position_set
 from sdk.frames.folder import ImageSource
-
-from ..progress import Progress
+from sdk.progress import Progress
 
 __all__ = ["read_gate_frames", "require_apart", "require_readable"]
 

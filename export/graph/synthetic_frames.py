@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from sdk.arrays import Frame
 
 __all__ = ["Frame", "synthetic_frames"]
-
-Frame = npt.NDArray[np.uint8]
 
 
 def synthetic_frames() -> list[Frame]:

@@ -25,11 +25,11 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from sdk import EngineError, UsageError
+from sdk.progress import Progress
 
 from ..graph.model_file import WrittenModel, read_model, require_new, serialize, write_model
 from ..graph.parts import arrange, split
 from ..graph.synthetic_frames import Frame, synthetic_frames
-from ..progress import Progress
 from .calibration import Statistics, measure, read_frames
 from .quantization import FLAVOURS, quantize, tensors_to_calibrate
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from sdk import DataError, UsageError, open_source
 from sdk.atomic_file import replace_together
+from sdk.progress import Progress
 
 from ..gate.decision import Verdict, gate
 from ..gate.frames import require_apart, require_readable
 from ..gate.options import GateOptions
-from ..progress import Progress
 from .conversion import ConversionReport, check_choices, check_output, convert
 
 __all__ = ["GatedConversion", "convert_gated"]

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from .._core import PlaceIndex
+from ..arrays import Descriptors
 from ..describer import Describer
 from ..errors import FrameError, UsageError
 from ..frames.image_file import read_image
+from ..progress import Progress
 from .recall import recall_at_k
 from .sets import PlaceSet
 
 __all__ = ["ProtocolRecall", "SetRecall", "measure_recall"]
-
-Progress = Callable[[str, int, int], object]
-Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def measure_recall(
         FrameError: an image cannot be read or described; the message names it.
         UsageError: every K is above the size of a database.
     """
-    described: dict[int, Rows] = {}
+    described: dict[int, Descriptors] = {}
     results = []
     for one in sets:
         files = one.database or ()
@@ -94,7 +92,7 @@ def measure_recall(
 
 def _describe(
     describer: Describer, files: Sequence[Path], what: str, progress: Progress | None
-) -> tuple[Rows, list[float]]:
+) -> tuple[Descriptors, list[float]]:
     """Descriptors of image files, float32 (n, D), and milliseconds of each without the decoding."""
     rows, times_ms = [], []
     for done, path in enumerate(files, start=1):
@@ -110,7 +108,9 @@ def _describe(
     return np.stack(rows), times_ms
 
 
-def _recall(one: PlaceSet, database: Rows, queries: Rows, describe_ms: Sequence[float], ks: Sequence[int]) -> SetRecall:
+def _recall(
+    one: PlaceSet, database: Descriptors, queries: Descriptors, describe_ms: Sequence[float], ks: Sequence[int]
+) -> SetRecall:
     index = PlaceIndex(database.shape[1], precision="float32")  # float16 would add its rounding to the figures
     index.add(np.arange(len(database)), database)
     ranked, search_ms = [], []

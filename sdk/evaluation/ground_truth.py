@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Indices
 from ..errors import DataError
 from ..frames.folder import list_images
 from ..frames.table import Table, read_table
 
 __all__ = ["FrameTruth", "read_ground_truth"]
-
-Indices = npt.NDArray[np.int64]
 
 TABLES = ("ground_truth.csv", "pseudo_ground_truth.csv")
 COLUMNS = ("query_set", "query", "db", "db_first_ok", "db_last_ok")

@@ -25,11 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import PlaceIndex
+from ..arrays import Indices
 from ..geography import Geography, pairs_within, to_metres
 
 __all__ = ["positives_within_frames", "positives_within_m", "rank", "recall_at_k", "split_rows"]
-
-Indices = npt.NDArray[np.int64]
 
 
 def rank(queries: npt.NDArray[np.float32], database: npt.NDArray[np.float32], k: int) -> Indices:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Indices
 from ..errors import DataError
 from ..frames.deep_vg import read_names
 from ..frames.folder import ImageSource, list_images
@@ -20,8 +20,6 @@ from .ground_truth import read_ground_truth
 from .recall import positives_within_frames, positives_within_m, split_rows
 
 __all__ = ["OWN_RULE", "PlaceSet", "find_dataset", "read_frame_sets", "read_position_set"]
-
-Indices = npt.NDArray[np.int64]
 
 DATA_VARIABLE = "STRUCTVPR_DATA"
 OWN_RULE = "the set's own"

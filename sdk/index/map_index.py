@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import IndexFileError, PlaceIndex
+from ..arrays import Descriptors
 from ..errors import MapError
 from ..places.database import sweep
 from ..places.place_map import PlaceMap
 from ..places.state import MapState, Pair
+from ..progress import Progress
 from .derivation import changes_since, derive_index, follow
 from .file import index_path, load_index, method_of, reason, save_index
 from .graph_thread import GraphThread
@@ -27,8 +29,6 @@ __all__ = ["GRAPH_FROM", "MapIndex", "Progress"]
 # Places. Below this a scan of sketches takes 0.07 to 0.1 ms (512 values, one core of a Zen 5), far less than the
 # network, and a robot has better uses for the minute or more of a core that a graph takes (benchmarks/maps/scale.py).
 GRAPH_FROM = 50_000
-
-Progress = Callable[[str, int, int], object]  # what is done, how much of it, of how much
 
 WORTH_SAVING = 1000  # places; fewer are indexed again sooner than the file is written
 Answer = TypeVar("Answer")
@@ -101,9 +101,7 @@ class MapIndex:
         found = self._index.search(descriptors, 1, method="graph")[1]
         return float(np.mean(found >= self._index.search(descriptors, 1, exact=True)[1] - 1e-6))
 
-    def search(
-        self, descriptors: npt.NDArray[np.float32], k: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def search(self, descriptors: Descriptors, k: int) -> tuple[npt.NDArray[np.int64], Descriptors]:
         """See `PlaceIndex.search`; k may be larger than any index. A file that proves damaged is built anew first."""
         return self._mended(lambda index: index.search(descriptors, min(k, max(1, len(index)))))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from ..answers import Place
+from ..arrays import Descriptors
 from ..contract import ModelContract
 from ..errors import ContractError, MapError
 from ..geography import Geography
@@ -32,7 +33,7 @@ from .database import (
     translated,
 )
 from .journal import Snapshot, record_losses, snapshot
-from .rows import COLUMNS, DescriptorFormat, Descriptors, place_from, to_columns
+from .rows import COLUMNS, DescriptorFormat, place_from, to_columns
 from .state import MapState, Pair
 from .writer_lock import WriterLock
 

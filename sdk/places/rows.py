@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .._core import l2_normalize
 from ..answers import Place
+from ..arrays import Descriptors
 from ..errors import MapError
 from .state import Pair
 
 __all__ = ["COLUMNS", "DescriptorFormat", "place_from", "to_columns"]
 
 COLUMNS = "name, p0, p1, p2, heading_deg, timestamp_s, image, traverse"
-
-Descriptors = npt.NDArray[np.float32]
 
 
 class DescriptorFormat:

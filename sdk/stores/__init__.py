@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from ..answers import Match, Place
+from ..arrays import Descriptors
 from ..contract import ModelContract
 from ..errors import UsageError
 from ..geography import Geography
+from ..progress import Progress
 from .local import LocalStore
 
 __all__ = ["PlaceStore", "open_store"]
-
-Progress = Callable[[str, int, int], object]
 
 
 class PlaceStore(Protocol):
@@ -40,7 +37,7 @@ class PlaceStore(Protocol):
         """Number of places."""
 
     def search(
-        self, descriptor: npt.NDArray[np.float32], k: int, *, timings_ms: MutableMapping[str, float] | None = None
+        self, descriptor: Descriptors, k: int, *, timings_ms: MutableMapping[str, float] | None = None
     ) -> list[Match]:
         """The k most similar places, best first; fewer if it has fewer.
 
@@ -53,7 +50,7 @@ class PlaceStore(Protocol):
     def places(self, ids: Sequence[int]) -> list[Place]:
         """The places with these ids, in their order. Unknown ids are left out."""
 
-    def add(self, places: Sequence[Place], descriptors: npt.NDArray[np.float32]) -> list[Place]:
+    def add(self, places: Sequence[Place], descriptors: Descriptors) -> list[Place]:
         """Add places durably: all of them or none.
 
         Args:
@@ -67,7 +64,7 @@ class PlaceStore(Protocol):
     def remove(self, ids: Sequence[int]) -> None:
         """Remove places durably: all of them or none."""
 
-    def update(self, place: Place, descriptor: npt.NDArray[np.float32] | None = None) -> None:
+    def update(self, place: Place, descriptor: Descriptors | None = None) -> None:
         """Replace the place with `place.id` durably, and its descriptor if one is given."""
 
     def search_method(self, k: int = 5) -> str:

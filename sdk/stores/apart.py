@@ -6,9 +6,9 @@ import math
 from collections.abc import MutableMapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ..answers import Match
+from ..arrays import Descriptors
 from ..errors import MapError
 from ..geography import Geography, to_metres
 from ..stopwatch import timed
@@ -19,7 +19,7 @@ __all__ = ["keep_apart", "search_apart"]
 
 def search_apart(
     store: PlaceStore,
-    descriptor: npt.NDArray[np.float32],
+    descriptor: Descriptors,
     matches: Sequence[Match],
     k: int,
     apart_m: float,

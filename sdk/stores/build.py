@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ..answers import Place
+from ..arrays import Descriptors
 from ..backends import Backend
 from ..describer import Describer
 from ..errors import FrameError, MapError
@@ -20,7 +20,8 @@ from ..index.file import index_path
 from ..index.map_index import MapIndex
 from ..places.database import place_new_map, sweep
 from ..places.place_map import PlaceMap
-from . import PlaceStore, Progress
+from ..progress import Progress
+from . import PlaceStore
 from .local import LocalStore
 
 __all__ = ["BuiltMap", "build_map", "fill_store", "wait_for_graph"]
@@ -127,7 +128,7 @@ def fill_store(store: PlaceStore, describer: Describer, source: Source, progress
         )
     total, done = source.num_frames or 0, 0
     places: list[Place] = []
-    descriptors: list[npt.NDArray[np.float32]] = []
+    descriptors: list[Descriptors] = []
     for sighting in source:
         try:
             descriptors.append(describer.describe(sighting.frame, colour="rgb").descriptor)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from ..answers import Match, Place
+from ..arrays import Descriptors
 from ..contract import ModelContract
 from ..errors import MapError
 from ..geography import Geography
 from ..index.file import WAYS
 from ..index.map_index import MapIndex
 from ..places.place_map import PlaceMap
+from ..progress import Progress
 from ..stopwatch import timed
 
 __all__ = ["LocalStore"]
-
-Progress = Callable[[str, int, int], object]
 
 
 class LocalStore:
@@ -75,7 +72,7 @@ class LocalStore:
         return len(self.map)
 
     def search(
-        self, descriptor: npt.NDArray[np.float32], k: int, *, timings_ms: MutableMapping[str, float] | None = None
+        self, descriptor: Descriptors, k: int, *, timings_ms: MutableMapping[str, float] | None = None
     ) -> list[Match]:
         timings_ms = {} if timings_ms is None else timings_ms
         matches, found = self._search_once(descriptor, k, timings_ms)
@@ -87,7 +84,7 @@ class LocalStore:
     def places(self, ids: Sequence[int]) -> list[Place]:
         return self.map.places(ids)
 
-    def add(self, places: Sequence[Place], descriptors: npt.NDArray[np.float32]) -> list[Place]:
+    def add(self, places: Sequence[Place], descriptors: Descriptors) -> list[Place]:
         with self._changing():
             pairs = self.map.add_many(places, descriptors)
             self.index.add(pairs)
@@ -97,7 +94,7 @@ class LocalStore:
         with self._changing():
             self.index.remove(self.map.remove(ids))
 
-    def update(self, place: Place, descriptor: npt.NDArray[np.float32] | None = None) -> None:
+    def update(self, place: Place, descriptor: Descriptors | None = None) -> None:
         with self._changing():
             old, new = self.map.update(place, descriptor)
             if descriptor is not None:
@@ -131,7 +128,7 @@ class LocalStore:
     # ---------------------------------------------------------------- private
 
     def _search_once(
-        self, descriptor: npt.NDArray[np.float32], k: int, timings_ms: MutableMapping[str, float]
+        self, descriptor: Descriptors, k: int, timings_ms: MutableMapping[str, float]
     ) -> tuple[list[Match], int]:
         """The matches, and how many places the index found: a place that has been removed since is left out."""
         with timed(timings_ms, "search"):
