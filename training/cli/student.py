@@ -182,7 +182,7 @@ def ablation_command(
     }
     for figure, values in scans.items():
         for value in values:
-            dataclasses.replace(recipe, **{figure: value})  # says at once what is out of range
+            dataclasses.replace(recipe, **{figure: value})  # type: ignore[arg-type] # says at once what is out of range
     with joined_processes(device) as processes, _progress(processes.is_first) as tell:
         place = output / "cache" if cache is None else cache
         needs = "confidence" in names

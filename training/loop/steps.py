@@ -157,7 +157,7 @@ class Run:
                 f"precision; {self.folder} keeps what was saved before"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.unscale_(self.optimizer)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm)

@@ -105,7 +105,7 @@ def train_branch(
         )
     torch.manual_seed(recipe.seed)
     branch = Branch(net, None if teacher is None else teacher.descriptors.shape[1])
-    branch.to(processes.device, memory_format=torch.channels_last)
+    branch.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(branch, data, recipe, folder, processes, lr, train_norm, teacher, identity_of_data or data.name)
     best = run.resume()
     if teacher is not None and run.step == 0 and recipe.projection == "fitted":

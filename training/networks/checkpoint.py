@@ -81,7 +81,8 @@ def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
     if schema != SCHEMA:
         raise ContractError(f"{path} has schema {schema!r}, this structvpr reads {SCHEMA}; update structvpr")
     remedy = "save it again with training.networks.checkpoint.save_checkpoint"
-    contract_text, config, weights = (record.get(key) for key in ("contract", "config", "weights"))
+    contract_text, config = record.get("contract"), record.get("config")
+    weights: Any = record.get("weights")
     if (
         not isinstance(contract_text, str)
         or not isinstance(config, dict)

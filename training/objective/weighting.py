@@ -79,7 +79,7 @@ def selected(teacher_rank: Ranks, student_rank: Ranks, threshold: int, pairs: st
     """
     x, y = _checked(teacher_rank, student_rank, threshold)
     groups = partition(x, y, threshold)
-    masks = {
+    masks: dict[str, npt.NDArray[np.bool_]] = {
         "none": np.zeros(len(x), bool),
         "all": np.ones(len(x), bool),
         **{group.name.lower(): groups == group for group in Group},

@@ -222,9 +222,11 @@ def _markdown(
 def _plot(rows: Rows) -> str:
     """R@1 of each row as a dot per seed and a line at the mean, SVG."""
     shown = [row for row in ROWS if row.name in rows]
-    points = {row.name: [run["test"]["R@1"] for run in rows[row.name].values()] for row in shown}
+    points: dict[str, list[float]] = {
+        row.name: [run["test"]["R@1"] for run in rows[row.name].values()] for row in shown
+    }
     every = [value for values in points.values() for value in values]
-    low, high = np.floor(min(every) / 5.0) * 5.0, np.ceil(max(every) / 5.0) * 5.0 + 1e-9
+    low, high = math.floor(min(every) / 5.0) * 5.0, math.ceil(max(every) / 5.0) * 5.0 + 1e-9
     left, width, line = 270, 420, 24
 
     def x(value: float) -> float:
