@@ -1,4 +1,4 @@
-// The only file that includes pybind11: shapes and dtypes are checked here, values in the kernel.
+// The Python module, and the only file that includes pybind11. It checks shapes and dtypes; the kernel checks values.
 
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
@@ -9,11 +9,11 @@
 #include <string>
 #include <utility>
 
-#include "cursor.hpp"
-#include "index_file.hpp"
-#include "kernels.hpp"
-#include "normalize.hpp"
-#include "place_index.hpp"
+#include "file/format.hpp"
+#include "index/cursor.hpp"
+#include "index/place_index.hpp"
+#include "kernels/kernels.hpp"
+#include "rows/normalize.hpp"
 
 namespace py = pybind11;
 
@@ -23,7 +23,7 @@ using FloatRows = py::array_t<float, py::array::c_style | py::detail::npy_api::N
 
 std::string shape_text(const py::array& array) { return py::str(array.attr("shape")); }
 
-/// float32 (n, dim), or (dim) as one row. Zero-copy when C-contiguous and aligned; else copied.
+/// float32 (n, dim), or (dim) as one row. Not copied if C-contiguous and aligned.
 struct RowsView {
     FloatRows array;
     std::size_t count;
@@ -37,7 +37,7 @@ struct RowsView {
                                  ", expected a numpy array of float32");
         }
         const auto any = py::reinterpret_borrow<py::array>(object);
-        if (!py::isinstance<py::array_t<float>>(any)) {  // an equal dtype need not be the same object: pickle
+        if (!py::isinstance<py::array_t<float>>(any)) {  // after unpickling, an equal dtype is another object
             throw py::type_error(std::string(what) + " has dtype " + std::string(py::str(any.dtype())) +
                                  ", expected float32; convert with .astype(numpy.float32)");
         }
@@ -48,7 +48,7 @@ struct RowsView {
                                   ") or (" + wanted + ",)");
         }
         constexpr int kReadable = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-        // The conversion finds out as much, but takes a third of a short search to do so.
+        // Skip a needless conversion: it would take a third of a short search.
         array = (any.flags() & kReadable) == kReadable ? py::reinterpret_borrow<FloatRows>(any) : FloatRows(any);
         single = any.ndim() == 1;
         count = single ? 1 : static_cast<std::size_t>(any.shape(0));
@@ -88,7 +88,7 @@ Ids to_ids(const py::object& object, std::size_t expected) {
         throw py::value_error("ids have shape " + shape_text(any) + ", expected (" + wanted + ",)");
     }
     Ids ids(any);
-    if (any.dtype().kind() == 'u') {  // of which the largest come out negative
+    if (any.dtype().kind() == 'u') {  // 2^63 and above have become negative
         for (py::ssize_t i = 0; i < ids.size(); ++i) {
             if (ids.data()[i] < 0) {
                 throw py::value_error("place id " + std::to_string(static_cast<std::uint64_t>(ids.data()[i])) +
@@ -135,7 +135,7 @@ vpr::SearchOptions to_options(py::ssize_t k, bool exact, py::ssize_t ef, const s
     options.method = static_cast<vpr::Method>(position_of(method, kMethods, "method"));
     if (!exact) return options;
     if (options.method != vpr::Method::choose && options.method != vpr::Method::scan) {
-        throw py::value_error("method is '" + method + "' and exact is True, expected 'scan', the one that is exact");
+        throw py::value_error("method is '" + method + "' and exact is True, but only 'scan' is exact");
     }
     options.method = vpr::Method::scan;
     return options;
@@ -184,7 +184,7 @@ vpr::Costs to_costs(const py::object& from) {
         }
         if (!(value > 0 && value < 1e9)) {
             throw py::value_error("costs['" + std::string(name) + "'] is " + std::to_string(value) +
-                                  ", expected nanoseconds above 0; measure them anew");
+                                  ", expected nanoseconds above 0; measure them again");
         }
         costs.*member = value;
     }
@@ -194,24 +194,24 @@ vpr::Costs to_costs(const py::object& from) {
 void build_graph(vpr::PlaceIndex& index, py::ssize_t m, py::ssize_t ef_construction, const py::object& progress) {
     const std::size_t links = at_least_one(m, "m");
     const std::size_t candidates = at_least_one(ef_construction, "ef_construction");
-    const bool told = !progress.is_none();
+    const bool reports = !progress.is_none();
     std::size_t next = 0;
-    const vpr::Progress tell = [&](std::size_t done, std::size_t total) {
+    const vpr::Progress report = [&](std::size_t done, std::size_t total) {
         if (done < next && done < total) return true;
         next = done + 256;
         const py::gil_scoped_acquire acquire;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();  // Ctrl-C ends a long build
-        if (told) progress(done, total);
+        if (reports) progress(done, total);
         return true;
     };
     const py::gil_scoped_release release;
-    index.build_graph(links, candidates, tell);
+    index.build_graph(links, candidates, report);
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_core, module) {
-    // Whatever may wait for another thread, be it only for its lock.
+    // For calls that may wait for another thread, if only for its lock.
     constexpr py::call_guard<py::gil_scoped_release> kWithoutGil;
     module.doc() = "The C++ kernel: descriptor normalisation and search. Signatures are in _core.pyi.";
     module.attr("INDEX_FILE_VERSION") = vpr::kIndexFileVersion;

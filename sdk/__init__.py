@@ -23,8 +23,9 @@ from .errors import (
     WriteError,
 )
 from .frames.image_file import read_image
+from .frames.open import open_source
 from .frames.preprocess import prepare
-from .frames.sources import Sighting, Source, open_source
+from .frames.source import FrameInfo, Sighting, Source
 from .localizer import Localizer
 from .places.place_map import PlaceMap
 
@@ -37,6 +38,7 @@ __all__ = [
     "EngineError",
     "Error",
     "FrameError",
+    "FrameInfo",
     "Localization",
     "Localizer",
     "MapError",

@@ -1,38 +1,35 @@
-"""What goes into a map and what comes out of a query."""
+"""The types of an answer: places, matches, and the localization that holds them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from .errors import MapError
+from .errors import MapError, UsageError
+from .frames.source import FrameInfo
+from .geography import Position, as_position
 
-__all__ = ["Geography", "Localization", "Match", "Place", "Position", "distance_m", "keep_apart"]
-
-Geography = Literal["local", "wgs84"]
-Position = tuple[float, float, float]
-
-EARTH_RADIUS_M = 6_371_008.8  # mean radius R1 of the WGS-84 ellipsoid (IUGG)
+__all__ = ["Localization", "Match", "Place"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere that can be recognised: one frame of the map, and where it was taken.
+    """A place of the map: one frame, and where it was taken.
 
     Attributes:
         name: for people; may be empty.
-        position: (x, y, z) in metres or (latitude deg, longitude deg, altitude m), as the map declares; the
-            third may be left out and is then 0. None if unknown.
+        position: (x, y, z) in metres or (latitude deg, longitude deg, altitude m), as the map declares. The third
+            number may be left out and is then 0. None if unknown.
         heading_deg: direction of view, counter-clockwise from +x, or clockwise from north in WGS-84.
         timestamp_s: when the frame was taken, s.
-        image: where the frame lies, as its source named it.
-        traverse: the drive that it belongs to.
-        id: given by the map; None before that.
+        image: the frame's file, as its source named it.
+        traverse: the drive that the frame belongs to.
+        id: assigned by the map; None before that.
 
     Raises:
-        MapError: a number is not finite, or `position` has not two or three of them.
+        MapError: a number is not finite, or `position` does not have two or three of them.
     """
 
     name: str = ""
@@ -49,16 +46,10 @@ class Place:
             if value is not None:
                 object.__setattr__(self, field_name, self._finite(field_name, value))
         if self.position is not None:
-            listed: Any = self.position
-            if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
-                listed = (listed,)
-            values = tuple(self._finite("position", value) for value in listed)
-            if len(values) not in (2, 3):
-                raise MapError(
-                    f"place {self.name!r}: position has {len(values)} values, expected (x, y[, z]) in metres or "
-                    "(latitude, longitude[, altitude]); pass two or three numbers"
-                )
-            object.__setattr__(self, "position", values if len(values) == 3 else (*values, 0.0))
+            try:
+                object.__setattr__(self, "position", as_position(self.position))
+            except UsageError as error:
+                raise MapError(f"place {self.name!r}: {error}") from None
 
     def _finite(self, what: str, value: float) -> float:
         try:
@@ -66,8 +57,13 @@ class Place:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise MapError(f"place {self.name!r}: {what} has the value {value!r}, expected a finite number; correct it")
+            raise MapError(f"place {self.name!r}: {what} has the value {value!r}, expected a finite number")
         return number
+
+    @classmethod
+    def from_frame(cls, info: FrameInfo) -> Place:
+        """The place that a frame shows, before the map has given it an id."""
+        return cls(info.name, info.position, info.heading_deg, info.timestamp_s, info.image, info.traverse)
 
     @property
     def label(self) -> str:
@@ -97,7 +93,8 @@ class Localization:
         known: whether the frame shows a place of the map; None while the map is uncalibrated.
         probability: that the best match is right, 0 to 1; None while the map is uncalibrated.
         reason: why `known` is what it is, in a few words.
-        timings_ms: milliseconds by stage (prepare, infer, normalize, search, lookup) and in total.
+        timings_ms: milliseconds by stage (prepare, infer, normalize, search, lookup, and "apart" with `apart_m`) and
+            in total.
     """
 
     matches: tuple[Match, ...]
@@ -111,48 +108,21 @@ class Localization:
         """The best match's place; None if and only if `matches` is empty."""
         return self.matches[0].place if self.matches else None
 
-
-def distance_m(geography: Geography, a: Sequence[float], b: Sequence[float]) -> float:
-    """Metres between two positions of one map.
-
-    Args:
-        geography: "local" takes (x, y, z) in metres, "wgs84" (latitude deg, longitude deg, altitude m).
-        a: one position.
-        b: the other.
-
-    Returns:
-        Straight-line distance, >= 0; in WGS-84 along the sphere of mean radius (haversine, at most 0.6 % off
-        the ellipsoid), with the difference in altitude.
-    """
-    if geography == "local":
-        return math.dist(a, b)
-    latitude_a, latitude_b = math.radians(a[0]), math.radians(b[0])
-    half_dlat = (latitude_b - latitude_a) / 2
-    half_dlon = math.radians(b[1] - a[1]) / 2
-    h = math.sin(half_dlat) ** 2 + math.cos(latitude_a) * math.cos(latitude_b) * math.sin(half_dlon) ** 2
-    ground = 2 * EARTH_RADIUS_M * math.asin(min(1.0, math.sqrt(h)))
-    return math.hypot(ground, b[2] - a[2])
-
-
-def keep_apart(matches: Sequence[Match], geography: Geography, apart_m: float) -> list[Match]:
-    """Leave out each match that lies near a better one.
-
-    Args:
-        matches: best first.
-        geography: what their positions are.
-        apart_m: two matches that are kept are farther apart than this, >= 0.
-
-    Raises:
-        MapError: a match has no position.
-    """
-    kept: list[tuple[Match, Position | Sequence[float]]] = []
-    for match in matches:
-        position = match.place.position
-        if position is None:
-            raise MapError(
-                f"apart_m was asked for but {match.place.label} has no position, expected one for every place; "
-                "leave apart_m out or give the map positions"
-            )
-        if all(distance_m(geography, position, better) > apart_m for _, better in kept):
-            kept.append((match, position))
-    return [match for match, _ in kept]
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for JSON: similarities rounded to 1e-6, milliseconds to 1e-4."""
+        return {
+            "known": self.known,
+            "probability": self.probability,
+            "reason": self.reason,
+            "matches": [
+                {
+                    "id": match.place.id,
+                    "name": match.place.label,
+                    "similarity": round(match.similarity, 6),
+                    "position": match.place.position,
+                    "heading_deg": match.place.heading_deg,
+                }
+                for match in self.matches
+            ],
+            "timings_ms": {stage: round(ms, 4) for stage, ms in self.timings_ms.items()},
+        }

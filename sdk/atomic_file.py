@@ -1,17 +1,25 @@
-"""Files that are whole or not there: written beside their name, flushed, renamed, and the folder flushed."""
+"""Atomic files: a file is written beside its name, flushed and renamed, so that it is whole or not there."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import EngineError
+from .errors import WriteError
 
-__all__ = ["flush_folder", "move_into_place", "replace_when_done", "require_replaceable"]
+__all__ = [
+    "flush_folder",
+    "move_into_place",
+    "replace_together",
+    "replace_when_done",
+    "require_replaceable",
+    "writing",
+]
 
 
 @contextmanager
@@ -21,7 +29,7 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     A reader of `path` sees the old file or the new one, never half of one; an error leaves the old one.
 
     Raises:
-        EngineError: the folder cannot be written, or what is at `path` is no file, such as a folder or a device.
+        WriteError: the folder cannot be written, or what is at `path` is no file, such as a folder or a device.
     """
     path = Path(path)
     require_replaceable(path)
@@ -29,9 +37,8 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise EngineError(
-            f"cannot write {path}: {error.strerror}, expected a folder that exists and can be written; "
-            "choose another path"
+        raise WriteError(
+            f"cannot write {path}: {error.strerror}; name a file in a folder that exists and can be written"
         ) from None
     temporary = Path(temporary_name)
     try:
@@ -39,10 +46,7 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
         move_into_place(temporary, path)
     except OSError as error:
-        raise EngineError(
-            f"cannot write {path}: {error.strerror}, expected a file that can be replaced on a disk with "
-            "room; choose another path"
-        ) from None
+        raise WriteError(f"cannot write {path}: {error.strerror}; make room, or name another file") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,7 +55,7 @@ def require_replaceable(path: Path) -> None:
     """Refuse a name that is not a file's: renaming would put a file in the place of a device.
 
     Raises:
-        EngineError: what is at `path` is neither nothing nor a regular file.
+        WriteError: what is at `path` is neither nothing nor a regular file.
     """
     try:
         kind = path.stat().st_mode
@@ -59,7 +63,7 @@ def require_replaceable(path: Path) -> None:
         return  # not there, or said better by whoever writes it
     if not stat.S_ISREG(kind):
         what = "a folder" if stat.S_ISDIR(kind) else "a device or a pipe"
-        raise EngineError(f"cannot write {path}: it is {what}, expected a file or a new name; choose another path")
+        raise WriteError(f"cannot write {path}: it is {what}, expected a file or a new name")
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
@@ -77,3 +81,36 @@ def flush_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def replace_together(*paths: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `paths`, and move the files in it to `paths`, in order, after the block.
+
+    All files are complete before the first is moved, so a full disk leaves the old ones. An error in the block leaves
+    them too, and so does a file that the block does not write.
+
+    Raises:
+        WriteError: the folder cannot be written, or a file cannot be replaced.
+    """
+    with writing(paths[0]):
+        folder = Path(tempfile.mkdtemp(prefix=f".{paths[0].name}.", dir=paths[0].parent))
+    try:
+        yield folder
+        with writing(paths[0]):
+            for path in paths:
+                if (folder / path.name).exists():
+                    move_into_place(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a WriteError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {path}: {error.strerror}; choose a folder that can be written, on a disk with room"
+        ) from None

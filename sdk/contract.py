@@ -10,13 +10,49 @@ from typing import Any
 
 from .errors import ContractError
 
-__all__ = ["ModelContract"]
+__all__ = ["RAW_DESCRIPTOR", "FeatureMap", "ModelContract"]
 
-SCHEMA = 1
+SCHEMA = 2
+FIRST_SCHEMA = 1  # of a network whose only output is the descriptor: structvpr 0.1.0 reads it too
+RAW_DESCRIPTOR = "raw_descriptor"  # the output that every network has
 IDENTITY = ("weights", "height", "width", "descriptor_dim", "mean", "std", "colour", "resize")
 PRECISIONS = ("fp32", "fp16", "int8")
 
-Triple = tuple[float, float, float]
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """An output beside the descriptor: one vector for each cell of a grid over the frame.
+
+    Attributes:
+        name: of the output, such as "feature_map".
+        height: rows of the grid.
+        width: columns of the grid.
+        depth: numbers in a cell.
+        stride_px: pixels of the network's input from one cell to the next.
+
+    Raises:
+        ContractError: a value is out of its range.
+    """
+
+    name: str
+    height: int
+    width: int
+    depth: int
+    stride_px: int
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isidentifier() and self.name != RAW_DESCRIPTOR):
+            raise ContractError(f"model contract: an output is called {self.name!r}, expected an identifier")
+        for field in ("height", "width", "depth", "stride_px"):
+            if not (_is_whole(value := getattr(self, field)) and 1 <= value <= 65536):
+                raise ContractError(
+                    f"model contract: {field} of {self.name} is {value!r}, expected a whole number, 1 to 65536"
+                )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, depth)."""
+        return self.height, self.width, self.depth
 
 
 @dataclass(frozen=True)
@@ -39,7 +75,8 @@ class ModelContract:
         colour: order of the channels that the network takes; always "rgb".
         resize: filter that brings a frame to (height, width), stretched; always "area".
         precision: arithmetic of this artefact: "fp32", "fp16" or "int8".
-        schema: version of this record.
+        schema: version of this record: 1 without feature maps, 2 with them.
+        feature_maps: the outputs beside `raw_descriptor`; not part of the identity, which is the descriptor's.
 
     Raises:
         ContractError: a value is out of its range.
@@ -50,17 +87,15 @@ class ModelContract:
     height: int
     width: int
     descriptor_dim: int
-    mean: Triple
-    std: Triple
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     colour: str = "rgb"
     resize: str = "area"
     precision: str = "fp32"
-    schema: int = SCHEMA
+    schema: int = FIRST_SCHEMA
+    feature_maps: tuple[FeatureMap, ...] = ()
 
     def __post_init__(self) -> None:
-        def is_whole(value: object) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool)
-
         def require(ok: bool, field: str, expected: str) -> None:
             if not ok:
                 raise ContractError(
@@ -68,7 +103,7 @@ class ModelContract:
                     "export the model again with `structvpr export onnx`"
                 )
 
-        require(is_whole(self.schema) and self.schema >= 1, "schema", "a whole number >= 1")
+        require(_is_whole(self.schema) and self.schema >= 1, "schema", "a whole number >= 1")
         if self.schema > SCHEMA:
             raise ContractError(
                 f"model contract: schema version {self.schema} found, this structvpr reads up to "
@@ -82,9 +117,9 @@ class ModelContract:
         )
         for field in ("height", "width"):
             value = getattr(self, field)
-            require(is_whole(value) and 32 <= value <= 4096, field, "a whole number, 32 to 4096 px")
+            require(_is_whole(value) and 32 <= value <= 4096, field, "a whole number, 32 to 4096 px")
         require(
-            is_whole(self.descriptor_dim) and 1 <= self.descriptor_dim <= 65536,
+            _is_whole(self.descriptor_dim) and 1 <= self.descriptor_dim <= 65536,
             "descriptor_dim",
             "a whole number, 1 to 65536",
         )
@@ -93,7 +128,7 @@ class ModelContract:
             require(
                 isinstance(triple, tuple)
                 and len(triple) == 3
-                and all((is_whole(v) or isinstance(v, float)) and 0 <= v <= 255 for v in triple),
+                and all((_is_whole(v) or isinstance(v, float)) and 0 <= v <= 255 for v in triple),
                 field,
                 "three pixel values, 0 to 255",
             )
@@ -101,6 +136,24 @@ class ModelContract:
         require(self.colour == "rgb", "colour", "'rgb'")
         require(self.resize == "area", "resize", "'area'")
         require(self.precision in PRECISIONS, "precision", " or ".join(map(repr, PRECISIONS)))
+        require(
+            isinstance(self.feature_maps, tuple)
+            and all(isinstance(each, FeatureMap) for each in self.feature_maps)
+            and len({each.name for each in self.feature_maps}) == len(self.feature_maps),
+            "feature_maps",
+            "feature maps of different names",
+        )
+        object.__setattr__(self, "schema", SCHEMA if self.feature_maps else FIRST_SCHEMA)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input, px: what `sdk.prepare` takes."""
+        return self.height, self.width
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each output by name, without the batch axis; `raw_descriptor` (D,) comes first."""
+        return {RAW_DESCRIPTOR: (self.descriptor_dim,), **{each.name: each.shape for each in self.feature_maps}}
 
     @property
     def identity(self) -> str:
@@ -111,9 +164,16 @@ class ModelContract:
             record[field] = [float(value) for value in record[field]]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for JSON. Without feature maps they are those that 0.1.0 writes, and reads."""
+        record = asdict(self)
+        if not self.feature_maps:
+            del record["feature_maps"]
+        return record
+
     def to_json(self) -> str:
         """The contract as one line of JSON with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.to_record(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, found_in: str) -> ModelContract:
@@ -142,18 +202,26 @@ class ModelContract:
                 f"{found_in}: its model contract has schema version {schema}, this structvpr reads up to "
                 f"{SCHEMA}; update structvpr"
             )
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - ({"feature_maps"} if schema != SCHEMA else set())
         if record.keys() != known:
             missing, extra = sorted(known - record.keys()), sorted(record.keys() - known)
             found = [f"lacks {missing}"] * bool(missing) + [f"has the unknown {extra}"] * bool(extra)
             raise ContractError(
                 f"{found_in}: its model contract {' and '.join(found)}, expected the fields of schema "
-                f"version {SCHEMA}; {remedy}"
+                f"version {SCHEMA if schema == SCHEMA else FIRST_SCHEMA}; {remedy}"
             )
         for field in ("mean", "std"):
             if isinstance(record[field], list):
                 record[field] = tuple(record[field])
         try:
+            if schema == SCHEMA:
+                record["feature_maps"] = tuple(FeatureMap(**each) for each in record["feature_maps"])
             return cls(**record)
         except ContractError as error:
             raise ContractError(f"{found_in}: {error}") from None
+        except TypeError:
+            raise ContractError(f"{found_in}: its model contract has damaged feature maps; {remedy}") from None
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

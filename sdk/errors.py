@@ -23,6 +23,7 @@ __all__ = [
     "MapError",
     "UsageError",
     "WriteError",
+    "first_line",
 ]
 
 
@@ -56,3 +57,8 @@ class WriteError(Error, OSError):
 
 class EngineError(Error, RuntimeError):
     """A network cannot be loaded, or did not produce a usable descriptor."""
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, as one line for a message; its class if it says nothing."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -5,41 +5,42 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, MutableMapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._core import l2_normalize
-from .answers import Geography, Localization, Match, Place, keep_apart
+from .answers import Localization, Place
 from .backends import Backend, open_backend
 from .contract import ModelContract
-from .errors import EngineError, FrameError, MapError
-from .frames.preprocess import prepare
-from .frames.sources import Source
-from .index.map_index import MapIndex, Progress
+from .describer import Describer
+from .errors import EngineError, MapError, UsageError
+from .frames.source import Source
+from .geography import Geography
+from .index.map_index import MapIndex
 from .places.place_map import PlaceMap, to_id
+from .stopwatch import timed
+from .stores import Progress, open_store
+from .stores.apart import search_apart
+from .stores.build import fill_store
+from .stores.local import LocalStore
 
 __all__ = ["Localizer"]
 
-PLACES_A_TRANSACTION = 256
-
 
 class Localizer:
-    """Recognises places: a network, and a map of descriptors that it made.
+    """Recognises places with a network and a map of descriptors that it made.
 
         with sdk.Localizer("model.onnx", "campus.places") as localizer:
             answer = localizer.query(frame)
 
-    Safe to use from several threads. Any number of processes may query one map; one at a time may change it, and
-    the others see its changes at their next query.
+    Safe to use from several threads. Any number of processes may query one map. One at a time may change it, and the
+    others see its changes at their next query.
 
-    A large map that has no graph yet answers without it while a thread builds it; `index.build_graph()` waits for that.
+    Attributes:
+        store: the places; see `sdk.stores`.
     """
 
     def __init__(
@@ -56,23 +57,21 @@ class Localizer:
         """Load the network, open the map, and warm both up.
 
         Args:
-            engine: a model file, or a loaded `Backend`, which then is yours to close.
+            engine: a model file, or a loaded `Backend`, which stays yours to close.
             map: the map file; None for `<model stem>.places` beside the model.
             colour: channel order of the frames that you will pass, "rgb" or "bgr".
-            create: make the map if it is not there.
+            create: make the map if it does not exist.
             geography: what the map's positions are: "local" (x, y, z in metres) or "wgs84" (latitude, longitude,
-                altitude). None for what the map says, or "local" for one that is made.
+                altitude). None for what the map says, or "local" for a new map.
             threads: CPU threads of one inference; None for the runtime's choice.
-            progress: told of long work, as (what, done, total).
+            progress: called with (what, done, total) during long work.
 
         Raises:
             EngineError: the network cannot be loaded.
             ContractError: the map was made with another model.
             MapError: the map is missing, damaged or newer than this library.
+            UsageError: an argument is out of range, or no map is named beside a `Backend`.
         """
-        if colour not in ("rgb", "bgr"):
-            raise ValueError(f"colour is {colour!r}, expected 'rgb' or 'bgr'")
-        self._colour = colour
         self._sync = threading.Lock()
         self._closed = False
         with contextlib.ExitStack() as on_failure:
@@ -84,22 +83,11 @@ class Localizer:
             else:
                 self._backend = engine
             if map is None:
-                raise MapError("no map was named, expected its path: a Backend that is passed in has no default map")
-            map = Path(map)
-            if create and not map.exists():
-                try:
-                    PlaceMap.create(map, self.contract, geography=geography or "local").close()
-                except MapError:
-                    if not map.exists():  # else another process was faster
-                        raise
-            self.map = PlaceMap.open(map)
-            on_failure.callback(self.map.close)
-            self.map.require_model(self.contract)
-            self.map.require_geography(geography)
-            self.index = MapIndex(self.map, progress)
-            on_failure.callback(self.index.stop)
-            # The first inference of any runtime allocates; it should not be the robot's first frame.
-            self._backend.infer(np.full((1, self.contract.height, self.contract.width, 3), 128, np.uint8))
+                raise UsageError("no map was named; pass its path, as a Backend has no default map")
+            self._describer = Describer(self._backend, colour)
+            self.store = open_store(map, self.contract, create=create, geography=geography, progress=progress)
+            on_failure.callback(self.store.close)
+            self._describer.warm_up()
             on_failure.pop_all()
 
     @property
@@ -107,9 +95,19 @@ class Localizer:
         """The model that describes frames here."""
         return self._backend.contract
 
+    @property
+    def map(self) -> PlaceMap:
+        """The map file. Raises UsageError if the store is not a local one."""
+        return self._local_store().map
+
+    @property
+    def index(self) -> MapIndex:
+        """The index beside the map file. Raises UsageError if the store is not a local one."""
+        return self._local_store().index
+
     def __len__(self) -> int:
-        """Places in the map."""
-        return len(self.map)
+        """Number of places in the map."""
+        return len(self.store)
 
     # ---------------------------------------------------------------- asking
 
@@ -120,9 +118,9 @@ class Localizer:
 
         Args:
             frame: uint8 (H, W, 3), both sides >= 32 px.
-            k: matches wanted, at least 1; fewer come if the map, or `apart_m`, has no more.
-            apart_m: leave out each match within this many metres of a better one, so that the matches are
-                different places and not neighbouring frames of one.
+            k: matches wanted, at least 1. Fewer are returned if the map, or `apart_m`, has no more.
+            apart_m: drop each match within this many metres of a better one, so that the matches are different
+                places and not neighbouring frames of one place.
             colour: channel order of this frame, if it differs from the constructor's.
 
         Returns:
@@ -130,36 +128,24 @@ class Localizer:
 
         Raises:
             FrameError: the frame cannot be described.
-            MapError: k is below 1, apart_m is negative, or with `apart_m` a place has no position.
+            UsageError: k is below 1, or apart_m is negative.
+            MapError: the map cannot be read, or with `apart_m` a place has no position.
             EngineError: the network failed.
         """
-        if not (is_whole(k) and k >= 1) or not (apart_m is None or (is_real(apart_m) and apart_m >= 0)):
-            raise MapError(
-                f"k is {k!r} and apart_m is {apart_m!r}, expected a whole number >= 1, and metres >= 0 or None; "
-                "correct them"
-            )
-        timings: dict[str, float] = {}
-        started = time.perf_counter()
-        descriptor = self._describe(frame, colour, timings)
-        with _timed(timings, "search"):
-            self._follow()
-            found = self.index.search(descriptor, k)
-        with _timed(timings, "lookup"):
-            matches = self._matches(*found)
-            if len(matches) < len(found[0]):  # a place was removed between search and look-up: once more
-                self._follow()
-                matches = self._matches(*self.index.search(descriptor, k))
-            wanted = k
-            while apart_m is not None:
-                matches = keep_apart(matches, self.map.geography, apart_m)
-                if len(matches) >= k or wanted >= len(self.index):
-                    break
-                # Neighbours crowd the front: look further back until there are k places, or no more.
-                wanted *= 4
-                matches = self._matches(*self.index.search(descriptor, wanted))
-        timings["total"] = (time.perf_counter() - started) * 1e3
-        reason = "uncalibrated" if len(self.index) else "empty map"
-        return Localization(tuple(matches[:k]), reason=reason, timings_ms=timings)
+        if not (_is_whole(k) and k >= 1):
+            raise UsageError(f"k is {k!r}, expected a whole number >= 1")
+        if not (apart_m is None or (_is_real(apart_m) and apart_m >= 0)):
+            raise UsageError(f"apart_m is {apart_m!r}, expected metres >= 0, or None")
+        timings_ms: dict[str, float] = {}
+        with timed(timings_ms, "total"):
+            descriptor = self._describe(frame, colour, timings_ms)
+            with timed(timings_ms, "search"):
+                self.store.follow()
+            matches = self.store.search(descriptor, k, timings_ms=timings_ms)
+            if apart_m is not None:
+                matches = search_apart(self.store, descriptor, matches, k, apart_m, timings_ms)
+        reason = "uncalibrated" if matches else "empty map"
+        return Localization(tuple(matches[:k]), reason=reason, timings_ms=timings_ms)
 
     def describe(self, frame: npt.NDArray[np.uint8], *, colour: str | None = None) -> npt.NDArray[np.float32]:
         """The descriptor of a frame: float32 (D,), unit length. Raises as `query` does."""
@@ -168,7 +154,7 @@ class Localizer:
     # ---------------------------------------------------------------- changing
 
     def add(self, frame: npt.NDArray[np.uint8], place: Place, *, colour: str | None = None) -> Place:
-        """Add a place to the map; it is on the medium when this returns.
+        """Add a place to the map. It is on disk when this returns.
 
         Returns:
             The place with its id.
@@ -193,35 +179,17 @@ class Localizer:
         places, descriptors = [], []
         for frame, place in sightings:
             if not isinstance(place, Place):
-                raise MapError(f"the place is a {type(place).__name__}, expected sdk.Place(name=…); make one of it")
+                raise MapError(f"the place is a {type(place).__name__}, expected sdk.Place(name=…)")
             descriptors.append(self._describe(frame, colour, {}))
             places.append(place)
-        return self.add_described(places, np.stack(descriptors)) if places else []
-
-    def add_described(self, places: Sequence[Place], descriptors: npt.NDArray[np.float32]) -> list[Place]:
-        """Add places that were described before with this model, in one transaction.
-
-        Args:
-            places: their `id` is ignored.
-            descriptors: float32 (n, D), unit length, as `describe` returns them.
-
-        Returns:
-            The places with their ids.
-
-        Raises:
-            MapError: a descriptor does not fit, or the map cannot be changed.
-        """
-        with self._changing():
-            pairs = self.map.add_many(places, descriptors)
-            self.index.add(pairs)
-        return [replace(place, id=place_id) for place, (place_id, _) in zip(places, pairs, strict=True)]
+        return self.store.add(places, np.stack(descriptors)) if places else []
 
     def build(self, source: Source, *, progress: Progress | None = None) -> int:
-        """Add everything that a source has, in transactions of a few hundred places.
+        """Add every frame of a source, in transactions of a few hundred places.
 
         Args:
             source: see `sdk.open_source`.
-            progress: told as (what, done, total).
+            progress: called with (what, done, total).
 
         Returns:
             How many places were added.
@@ -230,26 +198,8 @@ class Localizer:
             FrameError: a frame cannot be read or described; the message names it.
             MapError: the source's positions are of another geography than the map's.
         """
-        self.map.require_geography(source.geography)
-        total, done = len(source), 0
-        places: list[Place] = []
-        descriptors: list[npt.NDArray[np.float32]] = []
-        for sighting in source:
-            try:
-                descriptors.append(self._describe(sighting.frame, "rgb", {}))
-            except FrameError as error:
-                raise FrameError(f"{sighting.place.image or sighting.place.label}: {error}") from None
-            places.append(sighting.place)
-            done += 1
-            if len(places) == PLACES_A_TRANSACTION:
-                self.add_described(places, np.stack(descriptors))
-                places.clear()
-                descriptors.clear()
-            if progress is not None:
-                progress("frames", done, max(total, done))
-        if places:
-            self.add_described(places, np.stack(descriptors))
-        return done
+        self._require_open()
+        return fill_store(self.store, self._describer, source, progress)
 
     def remove(self, place_ids: int | Sequence[int]) -> None:
         """Remove places by id, durably: all of them or none.
@@ -258,9 +208,7 @@ class Localizer:
             MapError: an id is not in the map, or the map cannot be changed.
         """
         one = isinstance(place_ids, (str, bytes)) or not isinstance(place_ids, Iterable)
-        ids = list(dict.fromkeys(map(to_id, [place_ids] if one else place_ids)))  # type: ignore[arg-type]
-        with self._changing():
-            self.index.remove(self.map.remove(ids))
+        self.store.remove(list(dict.fromkeys(map(to_id, [place_ids] if one else place_ids))))  # type: ignore[arg-type]
 
     def update(self, place: Place, frame: npt.NDArray[np.uint8] | None = None, *, colour: str | None = None) -> None:
         """Replace the place with `place.id`, durably; with a frame, its descriptor too.
@@ -269,24 +217,19 @@ class Localizer:
             FrameError: the frame cannot be described.
             MapError: there is no such place, or the map cannot be changed.
         """
-        descriptor = None if frame is None else self._describe(frame, colour, {})
-        with self._changing():
-            old, new = self.map.update(place, descriptor)
-            if descriptor is not None:
-                self.index.replace(old, new)
+        self.store.update(place, None if frame is None else self._describe(frame, colour, {}))
 
     # ---------------------------------------------------------------- closing
 
     def close(self) -> None:
-        """Save the index, close the map and, if it was loaded here, the network. May be called twice."""
+        """Close the map and, if it was loaded here, the network. May be called twice."""
         with self._sync:
             if self._closed:
                 return
             self._closed = True
             try:
-                self.index.close()
+                self.store.close()
             finally:
-                self.map.close()
                 if self._owns_backend:
                     self._backend.close()
 
@@ -300,63 +243,25 @@ class Localizer:
 
     # ---------------------------------------------------------------- private
 
-    def _describe(self, frame: Any, colour: str | None, timings: dict[str, float]) -> npt.NDArray[np.float32]:
+    def _describe(
+        self, frame: npt.NDArray[np.uint8], colour: str | None, timings_ms: MutableMapping[str, float]
+    ) -> npt.NDArray[np.float32]:
+        self._require_open()
+        return self._describer.describe(frame, colour=colour, timings_ms=timings_ms).descriptor
+
+    def _local_store(self) -> LocalStore:
+        if not isinstance(self.store, LocalStore):
+            raise UsageError(f"{self.store.location}: is not a local map; use `store`")
+        return self.store
+
+    def _require_open(self) -> None:
         if self._closed:
-            raise EngineError("the Localizer is closed, expected an open one; make a new one")
-        with _timed(timings, "prepare"):
-            batch = prepare(frame, self.contract, self._colour if colour is None else colour)
-        with _timed(timings, "infer"):
-            raw = self._backend.infer(batch)
-        if raw.shape != (self.contract.descriptor_dim,) or raw.dtype != np.float32:
-            raise EngineError(
-                f"the network {self.contract.name!r} gave {raw.dtype} {raw.shape}, expected float32 "
-                f"({self.contract.descriptor_dim},) by its contract; export it again"
-            )
-        with _timed(timings, "normalize"):
-            try:
-                return l2_normalize(raw)
-            except ValueError as error:
-                raise EngineError(
-                    f"the network {self.contract.name!r} gave no usable descriptor ({error}); export it again and "
-                    "verify it with `structvpr export onnx`"
-                ) from None
-
-    def _follow(self) -> None:
-        """See what another process has written since the last look."""
-        # While this process is itself adding, there is no other writer, and no reason to wait for the medium.
-        if self._sync.acquire(blocking=False):
-            try:
-                self.map.changed()
-                self.index.refresh(wait=False)
-            finally:
-                self._sync.release()
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        with self._sync:
-            self.map.claim()
-            self.map.changed()
-            self.index.refresh()
-            yield
-
-    def _matches(self, ids: npt.NDArray[np.int64], similarities: npt.NDArray[np.float32]) -> list[Match]:
-        similarity_of = dict(zip(ids.tolist(), similarities.tolist(), strict=True))
-        # A place that was removed between the search and now is left out, not reported.
-        return [
-            Match(place, similarity_of[place.id]) for place in self.map.places(ids.tolist()) if place.id is not None
-        ]
+            raise EngineError("the Localizer is closed; make a new one")
 
 
-def is_whole(value: object) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def is_real(value: object) -> bool:
-    return is_whole(value) or isinstance(value, (float, np.floating))
-
-
-@contextlib.contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    timings[stage] = (time.perf_counter() - started) * 1e3
+def _is_real(value: object) -> bool:
+    return _is_whole(value) or isinstance(value, (float, np.floating))

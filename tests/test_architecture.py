@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,17 +28,17 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "training": ({"torch", "numpy", "cv2", "sdk"}, set()),
     "training.cli": ({"typer", "sdk"}, set()),
     "training.datasets": ({"numpy", "sdk"}, set()),
-    "training.labels": ({"numpy", "cv2", "sdk"}, {"onnxruntime"}),
+    "training.labels": ({"torch", "numpy", "cv2", "sdk"}, {"onnxruntime"}),
     "training.loop.metrics": ({"sdk"}, {"torch"}),
     "training.networks.espnetv2_export": ({"torch", "sdk"}, {"onnx"}),
     "training.world": ({"numpy", "cv2"}, set()),
     "export": ({"sdk"}, set()),
     "export.cli": ({"typer", "sdk"}, set()),
     "export.engine": ({"onnx", "numpy", "sdk"}, {"tensorrt", "tensorrt_rtx"}),
-    "export.from_checkpoint": ({"torch", "onnx", "numpy", "sdk", "training"}, {"onnxruntime", "onnxsim"}),
+    "export.from_checkpoint": ({"torch", "onnx", "numpy", "sdk", "training"}, {"onnxsim"}),
     "export.gate": ({"numpy", "sdk"}, set()),
-    "export.graph": ({"onnx", "numpy", "sdk"}, set()),
-    "export.precision": ({"onnx", "numpy", "sdk"}, {"onnxruntime", "onnxconverter_common"}),
+    "export.graph": ({"onnx", "numpy", "sdk"}, {"onnxruntime"}),
+    "export.precision": ({"onnx", "numpy", "sdk"}, set()),
 }
 
 
@@ -83,48 +85,76 @@ def test_imports_follow_the_rules(path: Path) -> None:
             assert top in allowed, f"{module} imports {name} before it is used"
 
 
-# What training and export may know of the SDK beside the names that `sdk` exports.
-PUBLIC_MODULES = {"sdk", "sdk.atomic_file", "sdk.evaluation.recall", "sdk.cli", "sdk.cli.main"}
+# What the folders of training and export may know of the SDK beside the names that `sdk` exports: modules, with all
+# that is in them. Export writes engines as the device reads them and judges descriptors as the device compares them.
+PUBLIC = {"sdk.atomic_file", "sdk.cli", "sdk.describer", "sdk.errors", "sdk.evaluation", "sdk.frames", "sdk.geography"}
+KNOWN_TO: dict[str, set[str]] = {
+    "training": PUBLIC,
+    "training.cli": PUBLIC | {"sdk.cli"},
+    "export": PUBLIC,
+    "export.cli": PUBLIC | {"sdk.cli"},
+    "export.engine": PUBLIC | {"sdk.backends", "sdk.machine"},
+    "export.gate": PUBLIC | {"sdk._core.l2_normalize"},
+    "export.graph": PUBLIC | {"sdk.backends.onnx_file"},
+}
 
 
 @pytest.mark.parametrize("package", ["training", "export"])
 def test_the_workstation_uses_the_public_sdk(package: str) -> None:
     import sdk
 
-    public = PUBLIC_MODULES | {f"sdk.{name}" for name in sdk.__all__}
     for path in (ROOT / package).rglob("*.py"):
-        used = {name for name, _ in imports(path) if name.split(".")[0] == "sdk"}
-        used = {name for name in used if name.rpartition(".")[0] != "sdk.atomic_file"}
-        assert used - public <= ALLOWED_PRIVATE.get(module_name(path), set()), path
+        module = module_name(path)
+        rule = max((prefix for prefix in KNOWN_TO if module == prefix or module.startswith(prefix + ".")), key=len)
+        public = KNOWN_TO[rule] | {f"sdk.{name}" for name in sdk.__all__}
+        for name, _ in imports(path):
+            within = any(name == each or name.startswith(each + ".") for each in public)
+            outer = any(each.startswith(name + ".") for each in public)  # `sdk` of `from sdk import …`
+            assert within or outer or name.split(".")[0] != "sdk", f"{module} imports {name}"
 
 
-# Verbs of the command draw their progress and print their tables as the others do.
-VERBS = ("demo", "label_commands", "student_commands", "world_commands")
-CONSOLE = {f"sdk.cli.console{name}" for name in ("", ".progress_bars", ".print_json", ".print_table")}
-ALLOWED_PRIVATE = {f"training.{verb}": CONSOLE for verb in VERBS}
-# Export writes engines as the device reads them, and judges descriptors as the device compares them: there is one
-# final norm, one reader of data sets, one record of an engine and one way to a GPU.
-SIDECAR = {
-    f"sdk.backends.engine_sidecar{name}"
-    for name in ("", ".EngineSidecar", ".RUNTIMES", ".read_sidecar", ".sidecar_path")
+# From the ground up: a room may import the rooms before it, never those after it or beside it in one set.
+FLOORS: dict[str, list[set[str]]] = {
+    "sdk": [
+        {"errors", "_core"},
+        {"contract", "geography", "stopwatch", "atomic_file", "machine"},
+        {"frames"},
+        {"answers", "backends"},
+        {"describer"},
+        {"places"},
+        {"index"},
+        {"stores"},
+        {"localizer"},
+        {"evaluation", "pages"},
+        {"cli"},
+    ],
+    "export": [{"progress"}, {"graph", "gate"}, {"from_checkpoint", "precision", "engine"}, {"cli"}],
+    "training": [
+        {"world", "processes", "datasets"},
+        {"labels"},
+        {"networks"},
+        {"recipe"},
+        {"inputs"},
+        {"objective"},
+        {"loop"},
+        {"studies"},
+        {"cli"},
+    ],
 }
-SOURCES_OF_FRAMES = {f"sdk.frames.sources{name}" for name in ("", ".ImageSource")}
-ALLOWED_PRIVATE |= {
-    "export.gate.comparison": {"sdk._core", "sdk._core.l2_normalize", "sdk.evaluation.recall.rank"},
-    "export.gate.frames": {
-        *(f"sdk.evaluation.sets{name}" for name in ("", ".find_dataset", ".read_frame_sets", ".read_position_set")),
-        *SOURCES_OF_FRAMES,
-    },
-    "export.precision.calibration": SOURCES_OF_FRAMES,
-    "export.cli.gate_options": CONSOLE,
-    "export.cli.precision": CONSOLE,
-    "export.cli.engine": CONSOLE | SIDECAR,
-    "export.cli.verify": CONSOLE,
-    "export.engine.from_onnx": SIDECAR
-    | {f"sdk.machine.device{name}" for name in ("", ".describe_device")}
-    | {f"sdk.backends.cuda{name}" for name in ("", ".open_cuda", ".require_driver")}
-    | {f"sdk.backends.onnx_file{name}" for name in ("", ".contract_in")},
-}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_import_downwards_only(package: str) -> None:
+    floor = {room: level for level, rooms in enumerate(FLOORS[package]) for room in rooms}
+    for path in (ROOT / package).rglob("*.py"):
+        room = [*module_name(path).split("."), "__init__"][1]
+        if room in ("__init__", "__main__"):
+            continue
+        assert room in floor, f"{path} is in no room of FLOORS"
+        for name, _ in imports(path):
+            parts = name.split(".")
+            if parts[0] == package and len(parts) > 1 and parts[1] != room and parts[1] in floor:
+                assert floor[parts[1]] < floor[room], f"{module_name(path)} imports {name}"
 
 
 def test_the_world_needs_no_network() -> None:
@@ -151,7 +181,7 @@ def test_import_is_light(module: str) -> None:
     assert loaded == ""
 
 
-ON_THE_DEVICE = ("precision", "gate", "to_engine", "onnx_rules", "commands")
+ON_THE_DEVICE = ("precision.gated", "gate.options", "engine.gated", "graph.rules", "cli")
 
 
 @pytest.mark.parametrize("module", ON_THE_DEVICE)
@@ -162,10 +192,37 @@ def test_what_exports_on_the_device_needs_no_torch(module: str) -> None:
     assert run_python(code) == "False"
 
 
+KERNEL = ROOT / "csrc"
+# The folders of the kernel by floor, from the ground up. A file may include its own folder and lower floors.
+KERNEL_FLOORS = (("memory", "kernels"), ("rows",), ("graph",), ("search", "file"), ("index",), ("bindings.cpp",))
+
+
+def kernel_files() -> dict[str, str]:
+    """The text of each file of the kernel, by its path from csrc, without what we did not write."""
+    files = [path for path in KERNEL.rglob("*") if path.suffix in (".cpp", ".hpp", ".inl")]
+    files = [path for path in files if KERNEL / "third_party" not in path.parents]
+    return {path.relative_to(KERNEL).as_posix(): path.read_text() for path in files}
+
+
 def test_only_one_file_includes_each_library() -> None:
-    files = [path for path in (ROOT / "csrc").iterdir() if path.suffix in (".cpp", ".hpp", ".inl")]
-    assert [path.name for path in files if "<hnswlib/" in path.read_text()] == ["graph_builder.cpp"]
-    assert [path.name for path in files if "<pybind11/" in path.read_text()] == ["bindings.cpp"]
+    files = kernel_files()
+    assert [path for path, text in files.items() if "<hnswlib/" in text] == ["graph/builder.cpp"]
+    assert {path for path, text in files.items() if "<pybind11/" in text} == {"bindings.cpp"}
+
+
+def test_the_kernel_includes_downwards_only() -> None:
+    """No arrow points upwards or across a floor, so folders have no circle; nor have the files of a folder."""
+    floors = {folder: floor for floor, folders in enumerate(KERNEL_FLOORS) for folder in folders}
+    files = kernel_files()
+    assert {path.split("/")[0] for path in files} == set(floors)
+    includes = {path: re.findall(r'#include "(.+)"', text) for path, text in files.items()}
+    for path, included in includes.items():
+        folder = path.split("/")[0]
+        for other in included:
+            assert other in files, f"{path} includes {other}, which is not a path from csrc"
+            below = other.split("/")[0]
+            assert below == folder or floors[below] < floors[folder], f"{path} includes {other}"
+    list(graphlib.TopologicalSorter(includes).static_order())  # raises CycleError
 
 
 def test_vendored_headers_are_those_of_the_archive() -> None:

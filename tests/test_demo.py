@@ -10,7 +10,7 @@ import pytest
 import sdk
 from sdk.cli import main
 from sdk.evaluation.recall import positives_within_m, rank, recall_at_k
-from sdk.frames.sources import read_places_csv
+from sdk.frames.places_csv import read_places_csv
 from training.cli.demo import LENGTH_M, RIGHT_WITHIN_M, render_drives
 
 MODEL = Path(__file__).parent.parent / "models" / "efficientnet-lite0-gem.onnx"
@@ -26,7 +26,7 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_queries_know_no_pose(drives: Path) -> None:
     assert {path.suffix for path in (drives / "dusk").iterdir()} == {".png"}
     source = sdk.open_source(drives / "dusk", positions=False)
-    assert all(sighting.place.position is None for sighting in source)
+    assert all(sighting.info.position is None for sighting in source)
 
 
 def test_dusk_is_hard_and_shuffling_the_map_brings_chance(drives: Path) -> None:
@@ -40,7 +40,7 @@ def test_dusk_is_hard_and_shuffling_the_map_brings_chance(drives: Path) -> None:
         queries = np.stack([localizer.describe(s.frame) for s in sdk.open_source(drives / "dusk", positions=False)])
     ranked = rank(queries, database, 5)
     recall = recall_at_k(ranked, positives, 1)
-    assert 0.40 <= recall <= 0.95
+    assert 0.40 <= recall <= 0.95  # 0.73 of 60 queries
     assert recall_at_k(ranked, positives, 5) > recall
 
     # The same descriptors under places drawn at random: what is left is luck.

@@ -27,14 +27,13 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 
 def test_both_jetpacks_have_one() -> None:
-    assert [path.name for path in DOCKERFILES] == ["Dockerfile.jetpack6", "Dockerfile.jetpack7"]
+    assert {path.suffix.removeprefix(".") for path in DOCKERFILES} == {e for e in EXTRAS if e.startswith("jetpack")}
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_dockerfile(path: Path) -> None:
     extra = path.suffix.removeprefix(".")
     text = path.read_text()
-    assert "Not built by us" in text.splitlines()[0]
     assert f"docker build -f docker/{path.name} " in text
     found = instructions(path)
     assert {name for name, _ in found} <= INSTRUCTIONS
@@ -103,7 +102,6 @@ def test_the_page_quotes_errors_as_they_are() -> None:
 
 def test_the_page_names_what_is_there() -> None:
     text = PAGE.read_text()
-    assert "No Jetson was at hand" in text
     for extra in re.findall(r"\[(jetpack\d)\]", text):
         assert extra in EXTRAS
     for name in re.findall(r"docker/Dockerfile\.\w+", text):

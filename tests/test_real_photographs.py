@@ -11,7 +11,7 @@ import pytest
 
 from sdk.cli import main
 from sdk.evaluation.sets import find_dataset
-from sdk.frames.sources import list_images
+from sdk.frames.folder import list_images
 
 MODEL = str(Path(__file__).parent.parent / "models" / "efficientnet-lite0-gem.onnx")
 

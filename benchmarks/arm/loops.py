@@ -33,8 +33,8 @@ class Board:
 
 
 BOARDS = (
-    Board("Orin", "neoverse-n1", "kernels_dotprod", ("-march=armv8.2-a+dotprod",), "sdot", 32, "-mcpu=cortex-a78", 2),
-    Board("Nano, TX2", "cortex-a57", "kernels_neon", (), "sm(?:ul|la)l2?", 64, "-mcpu=cortex-a57", 0),
+    Board("Orin", "neoverse-n1", "kernels/dotprod", ("-march=armv8.2-a+dotprod",), "sdot", 32, "-mcpu=cortex-a78", 2),
+    Board("Nano, TX2", "cortex-a57", "kernels/neon", (), "sm(?:ul|la)l2?", 64, "-mcpu=cortex-a57", 0),
 )
 
 

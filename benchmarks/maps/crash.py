@@ -59,9 +59,9 @@ class FakeBackend:
         self.contract = sdk.ModelContract("fake", "a" * 64, 48, 64, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         self._projection = np.random.default_rng(0).normal(size=(192, 32)).astype(np.float32)
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         small = cv2.resize(batch[0], (8, 8), interpolation=cv2.INTER_AREA)
-        return (small.reshape(-1).astype(np.float32) - 127.5) @ self._projection
+        return {"raw_descriptor": (small.reshape(-1).astype(np.float32) - 127.5) @ self._projection}
 
     def close(self) -> None:
         pass
@@ -108,7 +108,7 @@ def write_until_killed(path: Path, start: int, seed: int, say: int) -> None:
     while True:
         os.write(say, b"opening\n")
         localizer = sdk.Localizer(FakeBackend(), path, create=True)
-        if localizer.map.claim().execute("PRAGMA synchronous").fetchone() != (2,):
+        if localizer.store.map.claim().execute("PRAGMA synchronous").fetchone() != (2,):
             os.write(say, b"!\n")
         os.write(say, b"adding\n")
         for _ in range(choose.randint(1, 30)):
@@ -163,7 +163,7 @@ class Ledger:
 
     def row(self, number: int) -> npt.NDArray[np.float32]:
         if number not in self.rows:
-            raw = self._backend.infer(sdk.prepare(frame_of(number), self._backend.contract))
+            raw = self._backend.infer(sdk.prepare(frame_of(number), self._backend.contract.size))["raw_descriptor"]
             self.rows[number] = raw / np.linalg.norm(raw)
         return self.rows[number]
 
@@ -200,30 +200,30 @@ def look(path: Path, ledger: Ledger, kills: Kills, choose: random.Random) -> Non
         print(f"cannot be opened: {error}", file=sys.stderr)
         kills.failed_opens += 1
         return
-    findings = localizer.map.check()
+    findings = localizer.store.map.check()
     for finding in findings:
         print(finding, file=sys.stderr)
     kills.findings += len(findings)
-    found = {int(place.name): place.id for place in localizer.map.all_places()}
+    found = {int(place.name): place.id for place in localizer.store.map.all_places()}
     kills.lost += len(ledger.present - found.keys())
     kills.returned += len(ledger.removed & found.keys())
     kills.unacknowledged_but_present += len(found.keys() - ledger.present)
     ledger.present = set(found)
     number_of = {place_id: number for number, place_id in found.items()}
-    for pairs in localizer.map.stored():
+    for pairs in localizer.store.map.stored():
         expected = np.stack([ledger.row(number_of[place_id]) for place_id, _ in pairs])
-        kills.wrong_descriptors += int((np.abs(localizer.map.decode(pairs) - expected).max(axis=1) > 2e-3).sum())
-    kills.wrong_answers += len(localizer.index) != len(found)
+        kills.wrong_descriptors += int((np.abs(localizer.store.map.decode(pairs) - expected).max(axis=1) > 2e-3).sum())
+    kills.wrong_answers += len(localizer.store.index) != len(found)
     for number in choose.sample(sorted(found), min(10, len(found))):
         place = localizer.query(frame_of(number), k=1).place
         kills.wrong_answers += place is None or place.name != str(number)
-    origin = localizer.index.origin.split()[0].rstrip(":")
+    origin = localizer.store.index.origin.split()[0].rstrip(":")
     kills.index_was[origin] = kills.index_was.get(origin, 0) + 1
     if choose.random() < 0.5:
         localizer.close()
     else:
-        localizer.index.stop()
-        localizer.map.close()  # the index stays as old as it is
+        localizer.store.index.stop()
+        localizer.store.map.close()  # the index stays as old as it is
     if choose.random() < 0.1:
         index_path(path).unlink(missing_ok=True)
 
@@ -284,7 +284,7 @@ def run_damages(folder: Path, kind: str, count: int, seed: int) -> Damages:
         with sdk.Localizer(FakeBackend(), path, create=True) as localizer:
             localizer.add_many((frame_of(number), sdk.Place(str(number))) for number in range(first, last))
         with sdk.Localizer(FakeBackend(), path) as localizer:
-            localizer.index.build_graph()
+            localizer.store.index.build_graph()
         indexes.append(index_path(path).read_bytes())
     ledger = Ledger()
     queries = np.stack([ledger.row(number) for number in [*range(0, PLACES, 10), *range(10**6, 10**6 + 40)]])

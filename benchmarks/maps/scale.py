@@ -72,7 +72,7 @@ def open_and_ask(path: Path, model: Path | None, spawned: float) -> None:
         backend = sdk.open_backend(model)
         marks.append(time.time())
         localizer = sdk.Localizer(backend, path)  # and its first inference, which warms the network up
-        index = localizer.index
+        index = localizer.store.index
         frame = generator.integers(0, 256, (480, 640, 3), dtype=np.uint8)
         marks.append(time.time())
         matches = localizer.query(frame).matches

@@ -30,14 +30,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from export.graph.model_file import read_model
 from export.graph.parts import split
 from export.precision.calibration import read_frames
-from export.precision.conversion import convert, read_model
+from export.precision.conversion import convert
 from sdk import open_source, prepare, read_image
 from sdk._core import l2_normalize
 from sdk.cli.console import print_table, progress_bars
 from sdk.evaluation.recall import rank, recall_at_k
-from sdk.evaluation.sets import EvaluationSet, find_dataset, read_frame_sets
+from sdk.evaluation.sets import PlaceSet, find_dataset, read_frame_sets
 
 VALUES = (1, 5)
 REFERENCE = "fp32"
@@ -78,21 +79,22 @@ def main() -> None:
     print_rows(rows, sets, list(times))
 
 
-def without(one: EvaluationSet, names: set[str]) -> EvaluationSet:
+def without(one: PlaceSet, names: set[str]) -> PlaceSet:
     """A set less some images; the others of the database are numbered anew."""
+    database = one.database or ()
     asked = [i for i, path in enumerate(one.queries) if path.name not in names]
-    kept = [i for i, path in enumerate(one.database) if path.name not in names]
+    kept = [i for i, path in enumerate(database) if path.name not in names]
     number = {old: new for new, old in enumerate(kept)}
-    positives = {
+    protocols = {
         right: [np.array([number[i] for i in true[query] if i in number], np.int64) for query in asked]
-        for right, true in one.positives.items()
+        for right, true in one.protocols.items()
     }
-    return EvaluationSet(one.name, [one.queries[i] for i in asked], [one.database[i] for i in kept], positives)
+    return PlaceSet(one.name, [one.queries[i] for i in asked], [database[i] for i in kept], protocols)
 
 
 def calibration_frames(name: str, most: int) -> list[npt.NDArray[np.uint8]]:
     source = open_source(find_dataset(name), positions=False)
-    step = max(1, -(-len(source) // most))
+    step = max(1, -(-(source.num_frames or 1) // most))
     return [sighting.frame for i, sighting in enumerate(source) if i % step == 0]
 
 
@@ -140,7 +142,7 @@ def quantize_naively(
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    proto, contract = read_model(model)
+    _, proto, contract = read_model(model)
     _, prepared = read_frames(frames, contract)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -170,7 +172,7 @@ def quantize_naively(
 # --- answers --------------------------------------------------------------------------------------------
 
 
-def compare(files: dict[str, Path], sets: list[EvaluationSet], cache: Path | None, tell: Tell) -> dict[str, Any]:
+def compare(files: dict[str, Path], sets: list[PlaceSet], cache: Path | None, tell: Tell) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     right = "the set's own"
     first: dict[str, tuple[Floats, Floats, npt.NDArray[np.int64]]] = {}
@@ -188,8 +190,8 @@ def compare(files: dict[str, Path], sets: list[EvaluationSet], cache: Path | Non
             kept.append(ranked[:, 0] == fp32_ranked[:, 0])
             own = rank(queries, database, max(VALUES))
             recalls[title] = {
-                **{f"R@{k}": 100.0 * recall_at_k(ranked, one.positives[right], k) for k in VALUES},
-                **{f"R@{k} own map": 100.0 * recall_at_k(own, one.positives[right], k) for k in VALUES},
+                **{f"R@{k}": 100.0 * recall_at_k(ranked, one.protocols[right], k) for k in VALUES},
+                **{f"R@{k} own map": 100.0 * recall_at_k(own, one.protocols[right], k) for k in VALUES},
             }
         cosine = np.concatenate(cosines)
         rows[name] = {
@@ -210,7 +212,7 @@ def describe_all(path: Path, images: Sequence[Path], cache: Path | None, what: s
     run, contract = open_onnxruntime(path), read_contract(path)
     rows = []
     for done, image in enumerate(images, start=1):
-        raw = run(prepare(read_image(image), contract))
+        raw = run(prepare(read_image(image), contract.size))
         usable = np.isfinite(raw).all() and raw.any()
         rows.append(l2_normalize(raw) if usable else np.zeros_like(raw))
         tell(what, done, len(images))
@@ -258,7 +260,7 @@ def time_all(files: dict[str, Path], image: Path, rounds: int, tell: Tell) -> di
         runtimes["ms_openvino"] = open_openvino
     if rounds == 0:
         return {}
-    frame = prepare(read_image(image), read_contract(next(iter(files.values()))))
+    frame = prepare(read_image(image), read_contract(next(iter(files.values()))).size)
     found: dict[str, dict[str, float | None]] = {}
     for runtime, open_file in runtimes.items():
         networks = dict(opened(files, open_file))
@@ -287,7 +289,7 @@ def opened(
 # --- the table ------------------------------------------------------------------------------------------
 
 
-def print_rows(rows: dict[str, Any], sets: list[EvaluationSet], runtimes: list[str]) -> None:
+def print_rows(rows: dict[str, Any], sets: list[PlaceSet], runtimes: list[str]) -> None:
     titles = list(next(iter(rows.values()))["recalls"])
     headers = ["", "cosine min", "mean", "top-1 kept %", *(f"{title} R@1/R@5" for title in titles), "MB"]
     headers += [runtime.removeprefix("ms_") for runtime in runtimes]

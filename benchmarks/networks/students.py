@@ -59,7 +59,7 @@ def main() -> None:
                     asked = [describe_all(describe, one.queries, f"{name} {one.name}", tell) for one in sets]
                     answers.setdefault(text, []).append([rank(rows, database, max(VALUES)) for rows in asked])
             for i, one in enumerate(sets):
-                for protocol, positives in one.positives.items():
+                for protocol, positives in one.protocols.items():
                     right = {
                         text: np.stack([first_right(seed[i], positives) for seed in seeds])  # (S, Q)
                         for text, seeds in answers.items()
@@ -80,7 +80,7 @@ def open_network(path: Path) -> Describe:
     backend = open_backend(path)
 
     def describe(image: Path) -> Floats:
-        return l2_normalize(backend.infer(prepare(read_image(image), backend.contract)))
+        return l2_normalize(backend.infer(prepare(read_image(image), backend.contract.size))["raw_descriptor"])
 
     return describe
 

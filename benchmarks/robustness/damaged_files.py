@@ -104,7 +104,7 @@ def make_bases(folder: Path, seed: int) -> list[tuple[Base, Base]]:
             again = content.copy()
             seal(again)
             if end != len(content) or not np.array_equal(again, content):
-                raise SystemExit("the index file is not what csrc/index_file.hpp and this benchmark say that it is")
+                raise SystemExit("the index file is not what csrc/file/format.hpp and this benchmark say that it is")
             pair.append(Base(shape, content, places))
         bases.append((pair[0], pair[1]))
     return bases

@@ -1,4 +1,4 @@
-"""The index file as csrc/index_file.hpp describes it, written down once more. Used by search_robustness.py."""
+"""The index file as csrc/file/format.hpp describes it, written down once more. Used by search_robustness.py."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def describe_real(model: Path, database: Path, queries: Sequence[Path]) -> DataS
     def describe(folder: Path) -> Rows:
         rows = []
         for sighting in sdk.open_source(folder, positions=False):
-            rows.append(l2_normalize(backend.infer(sdk.prepare(sighting.frame, backend.contract))))
+            rows.append(l2_normalize(backend.infer(sdk.prepare(sighting.frame, backend.contract.size))))
         return np.stack(rows)
 
     try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from .engine import engine_command
+from .onnx import onnx_command
 from .precision import precision_command
 from .verify import verify_command
 
@@ -18,10 +16,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 @app.callback()
 def export() -> None:
-    """Turn a trained checkpoint into the files that a device runs, and judge them before it does.
+    """Turn a trained checkpoint into the files that a device runs, and judge each before it is used.
 
     \b
-    Example: from a checkpoint to an engine in fp16; the last two on the device
+    Example: from a checkpoint to an engine in fp16; run the last two on the device
       structvpr export onnx student.pt -o model.onnx
       structvpr export precision model.onnx -o model.fp16.onnx --precision fp16 --frames photos/
       structvpr export engine model.fp16.onnx -o model.engine --reference model.onnx --frames photos/
@@ -29,51 +27,7 @@ def export() -> None:
     """
 
 
-@app.command("onnx")
-def onnx_command(
-    checkpoint: Annotated[Path, typer.Argument(help="File written by `structvpr train`.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.", show_default=False)],
-    frames: Annotated[
-        Path | None,
-        typer.Option(help="Folder of images to verify on (the first 32); default: 7 synthetic frames."),
-    ] = None,
-    no_simplify: Annotated[bool, typer.Option("--no-simplify", help="Do not try onnxsim.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one line of JSON.")] = False,
-) -> None:
-    """Export a checkpoint to ONNX and verify the file against PyTorch.
-
-    The file takes frames as uint8 (1, h, w, 3) RGB, with mean and std inside the graph, gives the raw
-    descriptor, and carries the model contract. Nothing is written unless ONNX Runtime's descriptors equal
-    PyTorch's (1 - cosine <= 1e-6, largest difference <= 1e-4).
-
-    \b
-    Example: from public ImageNet weights to a model that any device runs
-      structvpr train init --backbone efficientnet_lite0 --weights WEIGHTS.pth -o start.pt
-      structvpr export onnx start.pt -o model.onnx
-    """
-    from ..from_checkpoint.to_onnx import export_onnx
-
-    report = export_onnx(checkpoint, output, frames, simplify=not no_simplify)
-    if as_json:
-        typer.echo(report.to_json())
-        return
-    contract, agreement = report.contract, report.agreement
-    operators = ", ".join(f"{count} {name}" for name, count in report.operators.items())
-    lines = {
-        "written": f"{report.path}, {report.size_bytes / 1e6:.1f} MB, sha256 {report.sha256[:12]}…",
-        "model": f"{contract.name}, {contract.height} x {contract.width} px -> {contract.descriptor_dim}-d",
-        "identity": contract.identity,
-        "1 - cosine": f"{agreement.cosine_gap:.1e} (against PyTorch, {agreement.num_frames} frames)",
-        "largest difference": f"{agreement.max_abs_difference:.1e}",
-        "operators": operators,
-        "for TensorRT": ", ".join(report.targets),
-        "simplified": "yes, by onnxsim" if report.simplified else f"no: {report.note}",
-    }
-    for label, text in lines.items():
-        typer.echo(f"{label:<20}{text}")
-    for finding in report.findings:
-        typer.echo(f"  {finding}")
-
-
-for name, command in (("precision", precision_command), ("engine", engine_command), ("verify", verify_command)):
-    app.command(name)(command)
+app.command("onnx")(onnx_command)
+app.command("precision")(precision_command)
+app.command("engine")(engine_command)
+app.command("verify")(verify_command)

@@ -1,13 +1,13 @@
-"""From a typed ONNX graph to the bytes of an engine: one path through TensorRT 8.5 to 11 and TensorRT-RTX.
+"""Builds an engine from a typed ONNX graph, with TensorRT 8.5 to 11 or TensorRT-RTX.
 
-What is computed in which precision is said by the graph alone, its float16 tensors and its Q/DQ pairs:
+The graph alone says which precision is used, by its float16 tensors and its Q/DQ pairs:
 
     TensorRT 10 and later, RTX   a strongly typed network takes the graph's types as they are
-    TensorRT 8, and 10 for DLA   has no such network there: flags allow float16 and int8, and layers are pinned, see
-                                 `_pin_float32`
+    TensorRT 8, and 10 for DLA   no strongly typed networks: flags allow float16 and int8, and `_pin_float32` pins the
+                                 layers that must stay float32
 
-A name that some versions lack is reached through getattr, here and in `sdk.backends`; a test holds the others against
-the versions' real surfaces.
+Names that some versions lack are read by getattr, here and in `sdk.backends`. A test checks all other names against
+the API of each version.
 """
 
 from __future__ import annotations
@@ -17,39 +17,69 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
 
-from sdk import EngineError
+from sdk import EngineError, UsageError
+from sdk.backends.engine_sidecar import RUNTIMES
 
 from ..graph.value_types import float32_tensors, graph_precision, has_half
-from .progress import Progress, build_monitor, interrupt_later, ticking
+from ..progress import Progress
+from .monitor import build_monitor, interrupt_later, ticking
 
 __all__ = ["BuildSettings", "EngineBuilder"]
 
 NAMED_ERRORS = 3
+GPU = re.compile(r"\d+\.\d")
+MOST_WORKSPACE_MIB = 1 << 20  # far beyond any GPU; its bytes still fit the bindings' integers
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What may be chosen of a build.
+    """The settings of a build.
 
     Attributes:
-        workspace_mib: memory that a kernel may use beside its tensors, MiB, >= 1.
-        dla_core: run on this DLA what it can, the rest on the GPU; None for the GPU alone.
-        compute_capabilities: compile for these, such as "8.6", without a GPU; empty: for the GPU here.
-        optimization_level: 0 to 5; None for TensorRT's own, 3.
+        workspace_mib: memory that a kernel may use beside its tensors, MiB, 1 to 2^20.
+        timing_cache: folder for TensorRT's timings; None for structvpr below $XDG_CACHE_HOME, or below ~/.cache.
+            TensorRT-RTX has no timings.
+        dla_core: DLA that runs what it can, with the GPU for the rest; None for the GPU alone.
+        compute_capabilities: TensorRT-RTX only: GPUs to compile for, such as "8.6", without one at hand. Empty for the
+            GPU of this machine.
+        runtime: "tensorrt" or "tensorrt_rtx"; None for the first that is installed.
+        optimization_level: 0 (fast build) to 5 (fast engine); None for TensorRT's default, 3.
+
+    Raises:
+        UsageError: a value is out of its range or has no effect.
     """
 
     workspace_mib: int = 1024
+    timing_cache: Path | None = None
     dla_core: int | None = None
     compute_capabilities: tuple[str, ...] = ()
+    runtime: str | None = None
     optimization_level: int | None = None
+
+    def __post_init__(self) -> None:
+        workspace, level, ahead = self.workspace_mib, self.optimization_level, self.compute_capabilities
+        wrong = [f"a compute capability is {c!r}, expected one such as 8.6" for c in ahead if not GPU.fullmatch(c)]
+        if not 1 <= workspace <= MOST_WORKSPACE_MIB:
+            wrong.append(f"the workspace is {workspace} MiB, expected 1 to {MOST_WORKSPACE_MIB}")
+        if level is not None and not 0 <= level <= 5:
+            wrong.append(f"the optimization level is {level}, expected 0 to 5")
+        if self.runtime not in (None, *RUNTIMES):
+            wrong.append(f"the runtime is {self.runtime!r}, expected {' or '.join(RUNTIMES)}")
+        if ahead and self.runtime == "tensorrt":
+            wrong.append("tensorrt builds only for the GPU that is present; leave out --for, or use tensorrt_rtx")
+        if ahead and self.timing_cache is not None:
+            wrong.append("TensorRT-RTX has no timings to keep; leave out --timing-cache or --for")
+        if wrong:
+            raise UsageError(wrong[0])
 
 
 class EngineBuilder:
-    """One build with one version of TensorRT. CUDA was probed before, unless TensorRT-RTX compiles ahead."""
+    """One build with one version of TensorRT. The caller has checked CUDA, unless TensorRT-RTX compiles ahead."""
 
     def __init__(self, trt: Any, runtime: str, model: onnx.ModelProto, precision: str, name: str) -> None:
         """Start TensorRT's builder.
@@ -57,7 +87,7 @@ class EngineBuilder:
         Args:
             trt: the module `tensorrt` or `tensorrt_rtx`.
             runtime: its name.
-            model: the graph, whose types are those of `precision`.
+            model: the graph, in `precision`.
             precision: "fp32", "fp16" or "int8".
             name: of the model, for messages.
 
@@ -76,21 +106,21 @@ class EngineBuilder:
 
         Args:
             settings: of the build.
-            cache: a timing cache, maybe empty; None to use none.
-            progress: told (what, done, total); a total of 0 is unknown, and done are then seconds.
+            cache: a timing cache, which may be empty; None to use none.
+            progress: see `Progress`.
 
         Returns:
-            The engine, and the timing cache after it; the latter empty if none was used.
+            The engine and the new timing cache; the cache is empty if none was used.
 
         Raises:
-            EngineError: a setting that this TensorRT or this machine does not have, a graph that it does not take, or
-                a build that failed; the message has what TensorRT said.
+            EngineError: TensorRT or the machine lacks a setting, does not accept the graph, or fails to build; the
+                message quotes TensorRT.
         """
         trt = self._trt
         with self._refusals("cannot prepare its build", "check the installation with `structvpr doctor`"):
             config = self._builder.create_builder_config()
-            # TensorFloat-32 is on by default and keeps 10 bits of a product's factors: what the graph leaves in
-            # float32, it leaves there on purpose.
+            # TensorFloat-32 is on by default and keeps 10 bits of mantissa. What the graph leaves in float32 needs
+            # full float32.
             config.clear_flag(trt.BuilderFlag.TF32)
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
             self._set_optimization_level(config, settings.optimization_level)
@@ -101,7 +131,7 @@ class EngineBuilder:
                 self._set_cache(config, cache)
         plan = self._build(network, config, progress)
         timings = b""
-        with suppress(Exception):  # the engine is there, and timings are worth less
+        with suppress(Exception):  # timings are not worth losing the engine for
             used = config.get_timing_cache() if cache is not None else None
             timings = bytes(used.serialize()) if used is not None else b""
         return plan, timings
@@ -111,7 +141,7 @@ class EngineBuilder:
             return
         if not hasattr(config, "builder_optimization_level"):
             raise EngineError(
-                f"{self._label} has no optimization level, expected 8.6 or later for {level}; leave it out"
+                f"{self._label} has no optimization level, which needs 8.6 or later; leave out level {level}"
             )
         config.builder_optimization_level = level
 
@@ -121,9 +151,9 @@ class EngineBuilder:
         trt, cores = self._trt, self._builder.num_DLA_cores
         if not 0 <= core < cores:
             raise EngineError(
-                f"{self._label} finds {cores} DLA cores here, expected core {core} among them; build for the GPU alone"
+                f"{self._label} finds {cores} DLA cores here, without core {core}; build for the GPU alone"
             )
-        # The DLA computes in float16 and int8; before TensorRT 11 it knows no Q/DQ, and all would run on the GPU.
+        # The DLA computes in float16 and int8. Before TensorRT 11 it knows no Q/DQ, so everything would run on the GPU.
         if self._precision == "fp32" or (self._precision == "int8" and hasattr(trt.BuilderFlag, "INT8")):
             raise EngineError(
                 f"{self._name}: is {self._precision}, which a DLA does not compute with {self._label}, expected fp16; "
@@ -136,7 +166,7 @@ class EngineBuilder:
     def _set_compute_capabilities(self, config: Any, capabilities: Sequence[str]) -> None:
         known = getattr(self._trt, "ComputeCapability", None)
         if known is None:
-            return  # TensorRT builds for the GPU that is there
+            return  # TensorRT builds for the GPU of this machine
         wanted = []
         for capability in capabilities:
             value = getattr(known, "SM" + capability.replace(".", ""), None)
@@ -155,10 +185,10 @@ class EngineBuilder:
 
     def _parse(self, config: Any, weakly_typed: bool) -> Any:
         trt = self._trt
-        half = getattr(trt.BuilderFlag, "FP16", None)  # gone where all networks are strongly typed
+        half = getattr(trt.BuilderFlag, "FP16", None)  # absent where all networks are strongly typed
         typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         if weakly_typed and half is not None:
-            typed = None  # before TensorRT 11 a DLA is told its precision by flags
+            typed = None  # before TensorRT 11 a DLA takes its precision from flags
         flags = [typed, getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)]
         network = self._builder.create_network(sum(1 << int(flag) for flag in flags if flag is not None))
         # The network reads weights from the parser's memory until the engine is built.
@@ -170,15 +200,15 @@ class EngineBuilder:
             more = f", and {len(errors) - NAMED_ERRORS} more" if len(errors) > NAMED_ERRORS else ""
             found = "; ".join(errors[:NAMED_ERRORS]) or self._last_word()
             raise EngineError(
-                f"{self._name}: {self._label} does not take its graph ({found}{more}), expected operators and types "
-                "that it has; export the model again with `structvpr export onnx`, or use a newer TensorRT"
+                f"{self._name}: {self._label} does not take its graph ({found}{more}); export the model again with "
+                "`structvpr export onnx`, or use a newer TensorRT"
             )
         if typed is None:
             self._allow_precisions(network, config)
         return network
 
     def _describe(self, error: Any) -> str:
-        """One of the parser's errors, with the node: TensorRT 8 says its number, later ones its name."""
+        """One of the parser's errors, with its node: TensorRT 8 gives the number, later versions the name."""
         nodes, index = self._model.graph.node, error.node()
         name = error.node_name() if hasattr(error, "node_name") else ""
         if not name and 0 <= index < len(nodes):
@@ -192,12 +222,12 @@ class EngineBuilder:
             config.set_flag(getattr(flags, "INT8", None))
         if has_half(self._model):
             config.set_flag(getattr(flags, "FP16", None))
-            # To prefer would do the head in float16 with a warning that no one sees. To obey fails instead.
+            # OBEY fails if a constraint cannot be met. PREFER would silently compute the head in float16.
             config.set_flag(getattr(flags, "OBEY_PRECISION_CONSTRAINTS", None))
             _pin_float32(self._trt, network, self._model)
 
     def _set_cache(self, config: Any, cache: bytes) -> None:
-        """Give TensorRT a cache; an empty one if it does not want ours."""
+        """Give TensorRT our cache, or an empty one if it does not accept ours."""
         for blob in [cache, b""] if cache else [b""]:
             made = config.create_timing_cache(blob)
             if made is not None and config.set_timing_cache(made, False):
@@ -215,23 +245,21 @@ class EngineBuilder:
         if monitor is not None and monitor.stopped_by is not None:
             raise monitor.stopped_by
         if plan is None:
-            raise EngineError(
-                f"{self._name}: {self._label} built no engine ({self._last_word()}), expected one; {self._remedy()}"
-            )
+            raise EngineError(f"{self._name}: {self._label} built no engine ({self._last_word()}); {self._remedy()}")
         if monitor is not None:
             monitor.finish()
         return bytes(plan)
 
     @contextmanager
     def _refusals(self, what: str, remedy: str) -> Iterator[None]:
-        """Exceptions of the bindings, which have no list of kinds, as one sentence."""
+        """Turn any exception of the bindings, which document no kinds, into one sentence."""
         try:
             yield
         except EngineError:
             raise
         except Exception as error:
             said = self._said[-1] if self._said else _one_line(str(error)) or type(error).__name__
-            raise EngineError(f"{self._name}: {self._label} {what} ({said}), expected it to; {remedy}") from None
+            raise EngineError(f"{self._name}: {self._label} {what} ({said}); {remedy}") from None
 
     def _last_word(self) -> str:
         return self._said[-1] if self._said else "it gave no reason"
@@ -265,12 +293,14 @@ def _one_line(text: str) -> str:
 
 
 def _pin_float32(trt: Any, network: Any, model: onnx.ModelProto) -> None:
-    """Keep in float32, in a network that is not strongly typed, what the graph says is float32.
+    """Pin to float32, in a weakly typed network, each layer whose tensor is float32 in the graph.
 
-    There a Cast to float32 says only what a tensor is, not how the layers that take it compute: with float16 allowed,
-    TensorRT may fuse the Cast away and compute GeM's power in float16, where 41 cubed is infinite. So every layer that
-    makes a float32 tensor of the graph is given its precision and its output type. The parser makes several layers of
-    a node, and names the last; but a tensor has the name that it has in the graph, or belongs to the node it leads to.
+    In such a network a Cast to float32 gives the tensor's type, but not the precision of the layers that read it: with
+    float16 allowed, TensorRT may remove the Cast and compute GeM's power in float16, where 41 cubed is infinite. So
+    each layer that makes a float32 tensor of the graph gets its precision and its output type set.
+
+    The parser makes several layers of one node, and only the last output has the node's name in the graph. The unnamed
+    tensors before it belong to the same node, and are followed backwards.
     """
     float32, layers = float32_tensors(model), [network.get_layer(index) for index in range(network.num_layers)]
     named = {name for node in model.graph.node for name in node.output} | {port.name for port in model.graph.input}
@@ -279,7 +309,7 @@ def _pin_float32(trt: Any, network: Any, model: onnx.ModelProto) -> None:
     waiting = [tensor.name for _, tensor in outputs if tensor.name in float32]
     seen = set(waiting)
     floats = (trt.DataType.FLOAT, trt.DataType.HALF)
-    # A Cast already says what it makes; TensorRT 8.5 has it as an identity.
+    # A Cast has its output type already. TensorRT 8.5 makes it an identity layer.
     casts = (getattr(trt.LayerType, "CAST", None), trt.LayerType.IDENTITY)
     while waiting:
         layer = producers[waiting.pop()]

@@ -1,8 +1,7 @@
-"""What TensorRT learned by timing kernels, kept so that the next build on this machine takes a fraction of the time.
+"""Keeps TensorRT's timings of kernels, so that the next build on this machine is faster.
 
-One file for each version of TensorRT and kind of GPU: the sha256 of the rest (32 bytes), then TensorRT's own bytes,
-which are given to it only if they are what was written. A cache is worth minutes and never an error: one that is
-damaged, or that TensorRT does not want, is as good as none.
+Each version of TensorRT and kind of GPU has its file: the sha256 of the rest (32 bytes), then TensorRT's bytes. A cache
+that is damaged, or that TensorRT does not accept, is ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from sdk import EngineError
+from sdk import WriteError
 from sdk.atomic_file import replace_when_done
 
 __all__ = ["cache_file", "load_cache", "save_cache"]
@@ -23,18 +22,17 @@ DIGEST_BYTES = 32
 
 
 def cache_file(folder: Path | None, runtime: str, version: str, gpu_name: str, multiprocessors: int) -> Path:
-    """Where the cache of this TensorRT on this GPU lies, in a folder that is there and can be written.
+    """The cache file of this TensorRT on this GPU. Its folder is made, and can be written.
 
     Args:
         folder: to keep it in; None for structvpr below $XDG_CACHE_HOME, or below ~/.cache.
         runtime: "tensorrt".
-        version: of that.
-        gpu_name: as CUDA says it, which is the same for all sizes of a Jetson's family.
-        multiprocessors: of the GPU, which tells them apart.
+        version: of the runtime.
+        gpu_name: from CUDA; the same for all modules of a Jetson family.
+        multiprocessors: of the GPU; differs between those modules.
 
     Raises:
-        EngineError: the folder cannot be written, or there is none by default, for want of a home: without this, every
-            build would silently start from nothing.
+        WriteError: the folder cannot be written, or there is no default folder because the user has no home.
     """
     folder = folder or _default_folder()
     try:
@@ -42,9 +40,9 @@ def cache_file(folder: Path | None, runtime: str, version: str, gpu_name: str, m
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise EngineError(
-            f"the timing cache cannot be kept in {folder} ({error.strerror}), expected a folder that can be written; "
-            "name another with --timing-cache, or set XDG_CACHE_HOME"
+        raise WriteError(
+            f"the timing cache cannot be kept in {folder} ({error.strerror}); name another folder with --timing-cache, "
+            "or set XDG_CACHE_HOME"
         ) from None
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{runtime} {version} {gpu_name} {multiprocessors} SM").strip("-")
     return folder / f"{name}.timing"
@@ -54,15 +52,15 @@ def _default_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     try:
         return Path(base or Path("~/.cache").expanduser()) / "structvpr"
-    except RuntimeError:  # of a user number without an entry, as in a container
-        raise EngineError(
-            "the timing cache has no folder (this user has no home), expected one that can be written; name one with "
-            "--timing-cache, or set XDG_CACHE_HOME"
+    except RuntimeError:  # the user has no entry, as in some containers
+        raise WriteError(
+            "the timing cache has no folder, because this user has no home; name one with --timing-cache, or set "
+            "XDG_CACHE_HOME"
         ) from None
 
 
 def load_cache(path: Path) -> bytes:
-    """TensorRT's bytes; none if there is no file, or if it is not what was written."""
+    """TensorRT's bytes; empty if there is no file or it is damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -72,6 +70,6 @@ def load_cache(path: Path) -> bytes:
 
 
 def save_cache(path: Path, blob: bytes) -> None:
-    """Keep TensorRT's bytes, if it can be done: a finished engine is not lost for a disk that is full by now."""
-    with contextlib.suppress(EngineError), replace_when_done(path) as temporary:
+    """Write TensorRT's bytes. A failure is ignored, so that a full disk does not lose the finished engine."""
+    with contextlib.suppress(WriteError), replace_when_done(path) as temporary:
         temporary.write_bytes(hashlib.sha256(blob).digest() + blob)

@@ -1,75 +1,60 @@
-"""From a checkpoint to the ONNX file that every device runs: uint8 frame in, raw descriptor out.
+"""Exports a checkpoint to the ONNX file that every device runs.
 
-    frame            uint8 (1, h, w, 3), RGB, as `sdk.prepare` makes it
-    raw_descriptor   float32 (1, D); the final L2 norm is done by the kernel
+    frame            input, uint8 (1, h, w, 3) RGB, as `sdk.prepare` makes it
+    raw_descriptor   output, float32 (1, D); the kernel does the final L2 normalisation
 
-The file follows what TensorRT 8.5 (JetPack 5) and later read: opset 17, IR version 8, static shapes, one
-file, no reduction with its axes as an input other than ReduceSum. `onnx_rules` says so of each release.
+The file uses what TensorRT 8.5 (JetPack 5) and later read: opset 17, IR version 8, static shapes, one file, and no
+reduction with its axes as an input except ReduceSum. `graph.rules` checks this for each release.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from sdk import EngineError, FrameError, ModelContract, open_source, prepare
-from sdk.atomic_file import replace_when_done
+from sdk import DataError, EngineError, ModelContract, open_source, prepare
 from training.networks.checkpoint import load_checkpoint
 from training.networks.descriptor_net import DeployedNet
 
+from ..graph.model_file import WrittenModel, serialize, write_model
 from ..graph.rules import TARGETS, Finding, check_graph
-from .agreement import Agreement, Frame, synthetic_frames, verify
+from ..graph.synthetic_frames import Frame, synthetic_frames
+from .agreement import Agreement, verify
 
 __all__ = ["ExportReport", "export_onnx"]
 
 MAX_FRAMES = 32
-OPSET = 17  # the newest that TensorRT 8.5 and 8.6 import; from 18 on they misread ReduceMean
+OPSET = 17  # the newest that TensorRT 8.5 and 8.6 read; from 18 on they misread ReduceMean
 IR_VERSION = 8
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(WrittenModel):
     """What was written and how well it agrees with the checkpoint.
 
     Attributes:
-        path: the ONNX file.
-        size_bytes: of the file.
-        sha256: of the file, 64 hex digits. The same checkpoint and tool versions give the same file.
-        contract: what the file carries in `metadata_props["contract"]`.
         agreement: of the file with PyTorch.
-        simplified: the graph is onnxsim's.
-        note: why it is not, or an empty text.
-        operators: operator name -> how many.
-        targets: names of the TensorRT releases (`onnx_rules.TARGETS`) that the file holds no known trap for.
-        findings: what was found for those that it does, and what a build must do for the others.
+        simplified: whether the graph is onnxsim's.
+        note: why it is not; empty if it is.
+        targets: the TensorRT releases, of `graph.rules.TARGETS`, that accept the graph by our rules.
+        findings: why the others refuse it, and what a build must do for those that accept it.
     """
 
-    path: str
-    size_bytes: int
-    sha256: str
-    contract: ModelContract
     agreement: Agreement
     simplified: bool
     note: str
-    operators: dict[str, int]
     targets: tuple[str, ...]
     findings: tuple[Finding, ...]
-
-    def to_json(self) -> str:
-        """One line of JSON, with the contract and its identity as objects."""
-        return json.dumps({**asdict(self), "identity": self.contract.identity}, sort_keys=True)
 
 
 def export_onnx(
@@ -78,24 +63,24 @@ def export_onnx(
     frames: str | Path | Sequence[Frame] | None = None,
     simplify: bool = True,
 ) -> ExportReport:
-    """Export a checkpoint, and write the file only if it describes frames as PyTorch does.
+    """Export a checkpoint, and write the file only if its descriptors agree with PyTorch's.
 
-    onnxsim's graph is kept if it agrees with PyTorch; otherwise the exporter's own graph is verified and
-    written, and the report's note says so.
+    onnxsim's graph is used if it agrees. Otherwise the exporter's own graph is verified and written, and the report's
+    note says why. After an error, `onnx_path` is unchanged.
 
     Args:
-        checkpoint_path: what `training.networks.checkpoint.save_checkpoint` wrote.
-        onnx_path: the file to write; an existing one is replaced in one step.
-        frames: to verify on: a folder or a video (its first 32 frames), or uint8 (H, W, 3) RGB arrays; None
-            takes a fixed synthetic set.
+        checkpoint_path: file of `training.networks.checkpoint.save_checkpoint`.
+        onnx_path: file to write; an existing one is replaced in one step.
+        frames: frames to verify on: a folder or a video (its first 32 frames), or uint8 (H, W, 3) RGB arrays; None for
+            `synthetic_frames`.
         simplify: try onnxsim.
 
     Raises:
-        EngineError: the checkpoint cannot be read, the graph disagrees with PyTorch, no TensorRT takes it, or the
-            file cannot be written. `onnx_path` is as before.
+        EngineError: the checkpoint cannot be read, the graph disagrees with PyTorch, or no TensorRT accepts it.
         ContractError: the checkpoint's parts do not belong together.
         FrameError: a frame cannot be read.
-        MapError: `frames` names nothing that holds frames.
+        DataError: `frames` holds no frames.
+        WriteError: the file cannot be written.
     """
     net, contract = load_checkpoint(checkpoint_path)
     if frames is None:
@@ -104,49 +89,36 @@ def export_onnx(
         source = open_source(frames, positions=False)
         frames = [sighting.frame for sighting in islice(source, MAX_FRAMES)]
     if len(frames) == 0:
-        raise FrameError("no frames to verify on found, expected at least one; pass frames=None")
-    inputs = [prepare(frame, contract) for frame in frames]  # each (1, h, w, 3)
+        raise DataError("there are no frames to verify on; give at least one, or frames=None for synthetic ones")
+    inputs = [prepare(frame, contract.size) for frame in frames]  # each (1, h, w, 3)
     deployed = DeployedNet(net, contract).eval()
     with torch.no_grad():
         expected = [deployed(torch.from_numpy(frame)).numpy() for frame in inputs]  # each (1, D)
 
-    plain = trace(deployed, contract)
-    data, note = None, "" if simplify else "onnxsim was not asked for"
-    if simplify:
-        try:
-            data = finish(simplified(plain), contract)
-            agreement = verify(data, inputs, expected)
-            targets, findings = accepted_by(data)
-        except EngineError as error:
-            data, note = None, f"onnxsim's graph was rejected: {error}"
-    is_simplified = data is not None
-    if data is None:
-        data = finish(plain, contract)
+    def checked(model: onnx.ModelProto) -> tuple[bytes, dict[str, Any]]:
+        data = finish(model, contract)
         agreement = verify(data, inputs, expected)
         targets, findings = accepted_by(data)
-    with replace_when_done(onnx_path) as temporary:
-        temporary.write_bytes(data)
-    operators = Counter(node.op_type for node in onnx.load_from_string(data).graph.node)
-    return ExportReport(
-        path=str(onnx_path),
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        contract=contract,
-        agreement=agreement,
-        simplified=is_simplified,
-        note=note,
-        operators=dict(sorted(operators.items())),
-        targets=targets,
-        findings=findings,
-    )
+        return data, {"agreement": agreement, "targets": targets, "findings": findings}
+
+    plain = trace(deployed, contract)
+    note = "" if simplify else "onnxsim was switched off"
+    if simplify:
+        try:
+            data, facts = checked(simplified(plain))
+        except EngineError as error:
+            note = f"onnxsim's graph was rejected: {error}"
+    if note:
+        data, facts = checked(plain)
+    return ExportReport(**vars(write_model(data, onnx_path, contract)), **facts, simplified=not note, note=note)
 
 
 def trace(deployed: DeployedNet, contract: ModelContract) -> onnx.ModelProto:
     """PyTorch's own export, before any simplification."""
     frame = torch.zeros((1, contract.height, contract.width, 3), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The TorchScript exporter is deprecated, but the newer one cannot write opset 17. Its other
-        # warnings are of the padding, which is meant to be recorded as constants: shapes are static.
+        # The TorchScript exporter is deprecated, but the newer one cannot write opset 17. Its other warnings are about
+        # padding recorded as constants, which is intended: shapes are static.
         warnings.simplefilter("ignore")
         path = Path(folder) / "plain.onnx"
         torch.onnx.export(
@@ -162,35 +134,35 @@ def trace(deployed: DeployedNet, contract: ModelContract) -> onnx.ModelProto:
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """onnxsim's graph of the same function.
+    """Simplify a graph with onnxsim.
 
     Raises:
-        EngineError: onnxsim failed, or found its own result to differ.
+        EngineError: onnxsim failed, or reports that its result differs.
     """
     import onnxsim
 
     try:
         result, same = onnxsim.simplify(model)
-    except Exception as error:  # a C++ tool with no list of what it raises; its result is optional
+    except Exception as error:  # a C++ tool that documents no errors; its result is optional
         raise EngineError(f"onnxsim failed with {type(error).__name__}") from None
     if not same:
-        raise EngineError("onnxsim found its own result to differ")
+        raise EngineError("onnxsim reports that its result differs")
     proto: onnx.ModelProto = result
     return proto
 
 
 def accepted_by(data: bytes) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """The TensorRT releases that take a graph, and all that the rules find.
+    """The TensorRT releases that accept a graph, and all findings of the rules.
 
     Raises:
-        EngineError: none takes it.
+        EngineError: no release accepts it.
     """
     findings = tuple(check_graph(onnx.load_from_string(data)))
     refusals = {finding.target: finding for finding in reversed(findings) if finding.refused}  # the first of each
     if len(refusals) == len(TARGETS):
         raise EngineError(
-            f"the exported graph is one that no TensorRT takes ({refusals[TARGETS[-1]]}), expected one for at least "
-            "one of them; report this with the versions of torch and onnxsim"
+            f"the exported graph is one that no TensorRT takes ({refusals[TARGETS[-1]]}); report this with the "
+            "versions of torch and onnxsim"
         )
     return tuple(name for name in TARGETS if name not in refusals), findings
 
@@ -198,8 +170,8 @@ def accepted_by(data: bytes) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
 def fold_constants(graph: onnx.GraphProto) -> None:
     """Replace all nodes that do not depend on the frame by initializers.
 
-    PyTorch leaves the amounts of asymmetric padding as a chain of operators, which hides that the shapes
-    are static, and bounds of Clip as Constant nodes, which TensorRT 8.5 wants as initializers.
+    PyTorch computes asymmetric padding by a chain of operators, which hides that shapes are static. It writes the
+    bounds of Clip as Constant nodes, but TensorRT 8.5 needs initializers.
     """
     fixed = {tensor.name for tensor in graph.initializer}
     nodes = []
@@ -223,26 +195,14 @@ def fold_constants(graph: onnx.GraphProto) -> None:
 
 
 def finish(model: onnx.ModelProto, contract: ModelContract) -> bytes:
-    """Add the contract and the producer, check the model, and serialise it the same way each time."""
+    """Fold constants, fix the shapes, name the producer, and serialise."""
     model.ir_version = IR_VERSION
     model.producer_name = "structvpr"
     model.producer_version = f"torch {torch.__version__.split('+')[0]}"
     model.graph.name = "structvpr"
     del model.metadata_props[:]
     fold_constants(model.graph)
-    # Shapes noted before folding may be symbolic; readers infer them, and the output's is known.
-    del model.graph.value_info[:]
-    shape = model.graph.output[0].type.tensor_type.shape
+    shape = model.graph.output[0].type.tensor_type.shape  # may be symbolic
     for axis, size in enumerate((1, contract.descriptor_dim)):
         shape.dim[axis].dim_value = size
-    onnx.helper.set_model_props(model, {"contract": contract.to_json()})
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise EngineError(
-            f"the exported graph is not valid ONNX ({first_line}), expected a valid one; "
-            "report this with the versions of torch, onnx and onnxsim"
-        ) from None
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return serialize(model, contract, "torch, onnx and onnxsim")

@@ -1,10 +1,11 @@
-"""How far two files of one network describe the same frames alike, and whether a robot would answer alike with them."""
+"""Compares two files of one network on the same frames: their descriptors, and the answers found with them."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sdk import Backend, ContractError, EngineError, FrameError, open_backend, prepare, read_image
+from sdk import Backend, ContractError, EngineError, FrameError, ModelContract, open_backend, prepare, read_image
 from sdk._core import l2_normalize
 from sdk.evaluation.recall import rank
+from sdk.evaluation.sets import PlaceSet
 
-from .frames import GateFrames
+from ..progress import Progress
 from .paired_loss import PairedLoss
 
-__all__ = ["Comparison", "MapFigures", "compare"]
+__all__ = ["Comparison", "MapFigures", "compare", "require_same_network"]
 
-Progress = Callable[[str, int, int], None]
 Rows = npt.NDArray[np.float32]
 
 RECALL_VALUES = (1, 5)
@@ -29,14 +30,14 @@ RECALL_VALUES = (1, 5)
 
 @dataclass(frozen=True)
 class MapFigures:
-    """What the candidate answers with one map, beside what the reference answers with a map of its own.
+    """The candidate's answers with one map, compared with the reference's answers in its own map.
 
     Attributes:
-        described_by: whose descriptors the map holds: "reference", as when the workstation built it, or "candidate",
-            as when the robot did.
-        top1_agreement: share of queries whose first answer is the reference's, in [0, 1].
+        described_by: whose descriptors the map holds: "reference" (built on the workstation) or "candidate" (built on
+            the robot).
+        top1_agreement: share of queries with the reference's first answer, in [0, 1].
         recall: of the candidate: "R@1" -> share in [0, 1]; None if no true places are known.
-        loss: of R@1 against the reference; None likewise.
+        loss: of R@1 against the reference; None if no true places are known.
     """
 
     described_by: str
@@ -47,31 +48,31 @@ class MapFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Figures of a candidate beside a reference, on the same frames. Descriptors are of unit length.
+    """Figures of a candidate and a reference on the same frames. Descriptors have unit length.
 
     Attributes:
         reference: the file's name.
         candidate: the file's name.
         reference_precision: by its contract.
         candidate_precision: by its contract.
-        frames: described by both, database and queries.
-        unusable: of those, how many the candidate gives no direction for: all zero, or not finite.
-        mean_cosine: over the queries that are usable, as all of the following; None if none is. The database is left
-            out, as it may hold frames that were calibrated on.
-        p1_cosine: the first percentile.
-        min_cosine: the smallest.
-        centred_cosine: the mean after the mean of the reference's queries was taken off both. All descriptors of a
-            network share most of their length: one that says the same of every frame may have a cosine of 0.98, and has
-            a centred one of about 0.
-        max_abs_difference: the largest, of one value.
-        queries: asked. Without a database, each against all the others.
-        database: frames in the map.
+        frames: frames described by both, database and queries.
+        unusable: frames that the candidate describes by zeros or by values that are not finite.
+        mean_cosine: mean over the usable queries; None if there are none. The database is left out, because the
+            candidate may be calibrated on it.
+        p1_cosine: first percentile, likewise.
+        min_cosine: smallest, likewise.
+        centred_cosine: mean, likewise, after the mean descriptor of the reference's queries is subtracted from both.
+            The descriptors of a network share a large common part: a file that gives one descriptor for every frame
+            can have a cosine of 0.98, but its centred cosine is about 0.
+        max_abs_difference: largest difference of one element, likewise.
+        queries: number of queries. Without a database, each is searched among all the others.
+        database: number of frames in the map.
         matched: queries that have a true place; 0 if none are known.
         right: what counts as a true place.
         reference_recall: as `MapFigures.recall`, of the reference with its own map.
-        maps: figures with the reference's map, then with the candidate's own; empty if a descriptor was unusable.
-        reference_ms: median time of one inference.
-        candidate_ms: likewise, frame by frame in turn with the reference.
+        maps: figures with the reference's map, then with the candidate's; empty if a descriptor is unusable.
+        reference_ms: median time of an inference.
+        candidate_ms: likewise. The two files take turns, frame by frame.
     """
 
     reference: str
@@ -95,7 +96,7 @@ class Comparison:
     candidate_ms: float
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values, as JSON has them. Losses are shares, with both limits."""
+        """The figures as plain values. Losses are shares, with both limits."""
         record = asdict(self)
         record["maps"] = [
             {**asdict(figures), "loss": None if figures.loss is None else figures.loss.to_record()}
@@ -105,41 +106,31 @@ class Comparison:
 
 
 def compare(
-    reference_path: str | Path, candidate_path: str | Path, frames: GateFrames, progress: Progress | None = None
+    reference_path: str | Path, candidate_path: str | Path, frames: PlaceSet, progress: Progress | None = None
 ) -> Comparison:
     """Describe the same frames with both files, and compare.
 
     Args:
-        reference_path: model.onnx or model.engine, as `sdk.open_backend` takes it.
+        reference_path: model.onnx or model.engine, for `sdk.open_backend`.
         candidate_path: likewise.
-        frames: what to describe.
-        progress: told (what, done, total).
+        frames: to describe.
+        progress: see `Progress`.
 
     Raises:
-        ContractError: the files are not of one network, or carry no contract.
-        EngineError: a file cannot be loaded or run, or the reference gives a descriptor without a direction.
+        ContractError: a file has no contract, or the files are of different networks.
+        EngineError: a file cannot be loaded or run, or the reference's descriptor is zero or not finite.
         FrameError: a frame cannot be read.
     """
-    reference = open_backend(reference_path)
-    try:
-        candidate = open_backend(candidate_path)
-        try:
-            _require_same_network(reference_path, reference, candidate_path, candidate)
-            pair = _Pair(reference, candidate, Path(reference_path).name, progress or (lambda what, done, total: None))
-            asked = pair.describe(frames.queries, "queries")
-            known = None if frames.database is None else pair.describe(frames.database, "database")
-        finally:
-            candidate.close()
-    finally:
-        reference.close()
+    with closing(open_backend(reference_path)) as reference, closing(open_backend(candidate_path)) as candidate:
+        require_same_network(reference_path, reference.contract, candidate_path, candidate.contract)
+        pair = _Pair(reference, candidate, Path(reference_path).name, progress or (lambda what, done, total: None))
+        asked = pair.describe(frames.queries, "queries")
+        known = None if frames.database is None else pair.describe(frames.database, "database")
     ours, theirs = asked
     usable = theirs.any(axis=1)
     described = theirs if known is None else np.concatenate([theirs, known[1]])
     unusable = int((~described.any(axis=1)).sum())
-    maps: tuple[MapFigures, ...] = ()
-    recall = None
-    if not unusable:
-        recall, maps = _with_maps(asked, known, frames.positives)
+    recall, maps = (None, ()) if unusable else _with_maps(asked, known, frames.positives)
     return Comparison(
         reference=Path(reference_path).name,
         candidate=Path(candidate_path).name,
@@ -159,18 +150,24 @@ def compare(
     )
 
 
-def _require_same_network(reference_path: Any, reference: Backend, candidate_path: Any, candidate: Backend) -> None:
-    ours, theirs = reference.contract, candidate.contract
-    if ours.identity != theirs.identity:
+def require_same_network(
+    path: str | Path, contract: ModelContract, other_path: str | Path, other: ModelContract
+) -> None:
+    """Raise ContractError, about `other_path`, if two contracts have different identities."""
+    if contract.identity != other.identity:
         raise ContractError(
-            f"{candidate_path} is of another network than {reference_path} ({theirs.name}, identity "
-            f"{theirs.identity[:12]}…, and {ours.name}, {ours.identity[:12]}…), expected two files of the same weights "
-            "and preprocessing; give the model that it was made from"
+            f"{other_path}: is of another network than {path} ({other.name}, identity {other.identity[:12]}…, and "
+            f"{contract.name}, {contract.identity[:12]}…); give two files with the same weights and preprocessing"
         )
 
 
+def _infer(backend: Backend, batch: npt.NDArray[np.uint8]) -> Rows:
+    """The raw descriptor of a prepared frame, float32 (D,)."""
+    return backend.infer(batch)["raw_descriptor"]
+
+
 class _Pair:
-    """Two networks that look at the same frames in turn."""
+    """Two networks that describe the same frames in turn."""
 
     def __init__(self, reference: Backend, candidate: Backend, name: str, tell: Progress) -> None:
         self._backends = (reference, candidate)
@@ -179,25 +176,25 @@ class _Pair:
         self.times_ms: tuple[list[float], list[float]] = ([], [])
 
     def describe(self, files: Sequence[Path], what: str) -> tuple[Rows, Rows]:
-        """Unit descriptors by both, float32 (n, D) each; rows of zeros where the candidate gives no direction."""
+        """Unit descriptors by both, float32 (n, D) each; a row of zeros where the candidate's is unusable."""
         ours, theirs = [], []
         for done, path in enumerate(files, start=1):
             try:
-                batch = prepare(read_image(path), self._backends[0].contract)
+                batch = prepare(read_image(path), self._backends[0].contract.size)
             except FrameError as error:
                 sentence = str(error)
                 raise FrameError(sentence if str(path) in sentence else f"{path}: {sentence}") from None
             raw = []
             for backend, times_ms in zip(self._backends, self.times_ms, strict=True):
                 started = time.perf_counter()
-                raw.append(backend.infer(batch))
+                raw.append(_infer(backend, batch))
                 times_ms.append((time.perf_counter() - started) * 1e3)
             try:
                 ours.append(l2_normalize(raw[0]))
             except ValueError:
                 raise EngineError(
-                    f"{self._name}: describes {path} by zeros or by numbers that are not finite, expected a reference "
-                    "that works; export it again"
+                    f"{self._name}: describes {path} by zeros or by numbers that are not finite; export the reference "
+                    "again"
                 ) from None
             try:
                 theirs.append(l2_normalize(raw[1]))
@@ -224,7 +221,7 @@ def _cosines(ours: Rows, theirs: Rows, middle: Rows) -> dict[str, float | None]:
 def _with_maps(
     asked: tuple[Rows, Rows], known: tuple[Rows, Rows] | None, positives: Sequence[npt.NDArray[np.int64]] | None
 ) -> tuple[dict[str, float] | None, tuple[MapFigures, ...]]:
-    """The reference's recall, and the figures of the candidate with each map."""
+    """The reference's recall, and the candidate's figures with each map."""
     first = _answers(asked[0], None if known is None else known[0], asked[0])
     right = None if positives is None else _hits(first, positives)
     figures = []
@@ -241,7 +238,7 @@ def _with_maps(
 
 
 def _answers(queries: Rows, database: Rows | None, others: Rows) -> npt.NDArray[np.int64]:
-    """Database indices, best first, int64 (n, k); without a database, of the other queries."""
+    """Database indices, best first, int64 (n, k); without a database, indices of the other queries."""
     most = max(RECALL_VALUES)
     if database is not None:
         return rank(queries, database, most)
@@ -252,7 +249,7 @@ def _answers(queries: Rows, database: Rows | None, others: Rows) -> npt.NDArray[
 def _hits(
     answers: npt.NDArray[np.int64], positives: Sequence[npt.NDArray[np.int64]]
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Of each query that has a true place, whether one is among its first K."""
+    """For each query with a true place: whether one is among its first K answers."""
     matched = [(row, true) for row, true in zip(answers, positives, strict=True) if len(true)]
     return {
         f"R@{k}": np.array([np.isin(row[:k], true).any() for row, true in matched], dtype=np.bool_)

@@ -1,37 +1,17 @@
-"""What a candidate is judged on: frames alone, or queries whose true places in a database are known."""
+"""Frames to judge a candidate on: frames alone, or queries whose true places in a database are known."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+from sdk import DataError, FrameError, UsageError, open_source, read_image
+from sdk.evaluation.sets import OWN_RULE, PlaceSet, find_dataset, read_frame_sets, read_position_set
+from sdk.frames.folder import ImageSource
 
-from sdk import FrameError, MapError, open_source, read_image
-from sdk.evaluation.sets import find_dataset, read_frame_sets, read_position_set
-from sdk.frames.sources import ImageSource
+from ..progress import Progress
 
-__all__ = ["GateFrames", "read_gate_frames", "require_apart", "require_readable"]
-
-
-@dataclass(frozen=True)
-class GateFrames:
-    """Image files to describe.
-
-    Attributes:
-        queries: asked, two or more.
-        database: in the map; None if each query is asked against all the others.
-        positives: one int64 array of database indices per query; None if true places are not known.
-        right: what counts as a true place, such as "25 m"; empty if none are known.
-    """
-
-    queries: Sequence[Path]
-    database: Sequence[Path] | None = None
-    positives: Sequence[npt.NDArray[np.int64]] | None = None
-    right: str = ""
+__all__ = ["read_gate_frames", "require_apart", "require_readable"]
 
 
 def read_gate_frames(
@@ -40,67 +20,63 @@ def read_gate_frames(
     database_folder: Path | None = None,
     queries_folder: Path | None = None,
     radius_m: float = 25.0,
-) -> GateFrames | None:
+) -> PlaceSet | None:
     """Read what the options of a verb name; None if they name nothing.
 
     Args:
-        frames: a folder of images, or a CSV of places.
-        dataset: as `structvpr eval` takes it; all its traverses of queries are taken together, and what is right is the
-            set's own rule.
+        frames: a folder of images, or a CSV of places. Each is a query among the others.
+        dataset: as `structvpr eval` takes it. All its traverses of queries are taken together, under its own rule.
         database_folder: images with positions.
         queries_folder: images with positions.
-        radius_m: with folders: how near a true place is.
+        radius_m: with folders: radius of true places.
 
     Raises:
-        MapError: more than one kind is named, or half of one, or what it names is not there; a query is the same file,
-            byte for byte, as another or as one of the database; positions are known, and no query is near the database.
-        FrameError: there are fewer than two frames.
+        UsageError: the options name more than one kind of data, or half of one, or the radius is out of range.
+        DataError: the data cannot be read, there are fewer than two frames, two queries or a query and an image of the
+            database are the same file (byte for byte), or true places are known and no query has one.
     """
     folders = database_folder is not None or queries_folder is not None
     if (frames is not None) + (dataset is not None) + folders > 1:
-        raise MapError(
-            "several of --frames, --dataset and --database_folder with --queries_folder were given, expected one kind "
-            "of data to judge on; leave out the others"
-        )
+        raise UsageError("give one of --frames, --dataset, and --database_folder with --queries_folder, not several")
     if folders and (database_folder is None or queries_folder is None):
-        raise MapError(
-            "one of --database_folder and --queries_folder was given, expected both; add the other, or give --frames"
-        )
+        raise UsageError("one of --database_folder and --queries_folder was given; add the other, or give --frames")
     if not 0 <= radius_m < float("inf"):
-        raise MapError(f"--positive_dist_threshold is {radius_m}, expected metres >= 0; correct it")
+        raise UsageError(f"--positive_dist_threshold is {radius_m}; give metres >= 0")
     if frames is not None:
-        found = GateFrames(_files(frames))
+        found = PlaceSet(frames.stem, _files(frames))
     elif dataset is not None:
         sets = read_frame_sets(find_dataset(dataset), ())
-        (right,) = sets[0].positives
-        found = GateFrames(
-            [query for a_set in sets for query in a_set.queries],
+        found = PlaceSet(
+            dataset,
+            [query for one in sets for query in one.queries],
             sets[0].database,
-            [true for a_set in sets for true in a_set.positives[right]],
-            right,
+            {OWN_RULE: [true for one in sets for true in one.protocols[OWN_RULE]]},
+            sum(one.untrusted for one in sets),
         )
     elif database_folder is not None and queries_folder is not None:
-        a_set = read_position_set(database_folder, queries_folder, radius_m)
-        (right,) = a_set.positives
-        found = GateFrames(a_set.queries, a_set.database, a_set.positives[right], right)
+        found = read_position_set(database_folder, queries_folder, radius_m)
     else:
         return None
     if len(found.queries) < 2:
-        raise FrameError(f"{found.queries[0].parent}: holds one frame, expected several to compare; add some")
+        raise DataError(f"{found.queries[0].parent}: holds one frame; give several, which can be compared")
     _require_different(found)
     if found.positives is not None and not any(len(true) for true in found.positives):
-        raise MapError(
-            f"no query has a true place ({found.right}), expected some; give queries of places in the database, a "
-            "larger --positive_dist_threshold, or --frames to judge without places"
+        raise DataError(
+            f"no query has a true place ({found.right}); give queries of places in the database, a larger "
+            "--positive_dist_threshold, or --frames to judge without places"
         )
     return found
 
 
-def require_readable(frames: GateFrames, progress: Callable[[str, int, int], None] | None = None) -> None:
-    """Decode each frame once, before minutes of building; `progress` is told (what, done, total).
+def require_readable(frames: PlaceSet, progress: Progress | None = None) -> None:
+    """Decode each frame once, so that a damaged one is found before minutes of building.
+
+    Args:
+        frames: what to read.
+        progress: see `Progress`.
 
     Raises:
-        FrameError: one cannot be.
+        FrameError: a frame cannot be decoded.
     """
     files = [*frames.queries, *(frames.database or ())]
     for done, path in enumerate(files, start=1):
@@ -109,43 +85,40 @@ def require_readable(frames: GateFrames, progress: Callable[[str, int, int], Non
             progress("reading frames", done, len(files))
 
 
-def _require_different(frames: GateFrames) -> None:
-    """A query that finds its own file is right with any network, and one that is there twice counts for two."""
+def _require_different(frames: PlaceSet) -> None:
+    """Any network finds a query that is in the database itself, and a query that is there twice counts twice."""
     seen = {_digest(path): path for path in frames.database or ()}
     for query in frames.queries:
         twin = seen.setdefault(_digest(query), query)
         if twin is not query:
-            raise MapError(
-                f"{query}: is the same picture as {twin}, expected queries that differ from each other and from the "
-                "database; take one of them out"
-            )
+            raise DataError(f"{query}: is the same picture as {twin}; take one of them out")
 
 
-def require_apart(calibration: Path, frames: GateFrames) -> None:
-    """Refuse queries that are among the frames to calibrate on, under whatever name.
+def require_apart(calibration: Path, frames: PlaceSet) -> None:
+    """Refuse queries that are also frames to calibrate on, whatever their names.
 
-    Files are compared byte for byte: frames of a video and copies that were encoded again are not recognised. Frames of
-    the database may be calibrated on: a robot calibrates on the places of its map.
+    Ranges that were calibrated on a query do not show how the network treats other frames. Files are compared byte for
+    byte, so frames of a video and re-encoded copies are not recognised. Frames of the database may be used to
+    calibrate, because a robot calibrates on the places of its map.
 
     Raises:
-        MapError: one is; ranges that were set on a query say nothing of the next one.
+        DataError: a query is a frame to calibrate on.
     """
     source = open_source(calibration, positions=False)
     fitted = {_digest(path): path for path, _ in source.files} if isinstance(source, ImageSource) else {}
     for query in frames.queries:
         if twin := fitted.get(_digest(query)):
-            raise MapError(
-                f"{query}: is a frame to judge on and, as {twin}, one to calibrate on, expected different frames; take "
-                "it out of one of the folders"
+            raise DataError(
+                f"{query}: is a frame to judge on and, as {twin}, one to calibrate on; take it out of one folder"
             )
 
 
 def _files(frames: Path) -> list[Path]:
     source = open_source(frames, positions=False)
     if not isinstance(source, ImageSource):
-        raise FrameError(
-            f"{frames}: is a video, expected a folder of images, of which each is another place; take frames out of it "
-            "with ffmpeg, one every few metres"
+        raise DataError(
+            f"{frames}: is a video; take frames of different places out of it with ffmpeg, one every few metres, and "
+            "give their folder"
         )
     return [path for path, _ in source.files]
 
@@ -154,4 +127,4 @@ def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise FrameError(f"{path}: cannot be read ({error.strerror}), expected an image; check the path") from None
+        raise FrameError(f"{path}: cannot be read ({error.strerror}); check the path") from None

@@ -1,4 +1,4 @@
-"""How much R@1 a candidate loses against its reference, and how much it may lose, from queries that both were asked."""
+"""Confidence limits for the loss of R@1 between two networks that answer the same queries."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from dataclasses import asdict, dataclass
 
 __all__ = ["PairedLoss", "enough_queries", "upper_limit"]
 
-RISK = 0.05  # of calling a loss excluded that is there
-Z_95 = 1.6448536269514722  # of the normal distribution, one-sided, at that risk
+RISK = 0.05  # of wrongly excluding a loss
+Z_95 = 1.6448536269514722  # one-sided quantile of the normal distribution at that risk
 
 
 @dataclass(frozen=True)
 class PairedLoss:
-    """Queries that one of two networks answers rightly and the other does not.
-
-    Only these tell the two apart: each query is a pair of answers, right or wrong, whose difference is 1, 0 or -1.
+    """Counts of the queries that only one of two networks answers correctly.
 
     Attributes:
-        queries: asked of both, >= 1.
-        lost: the reference is right, the candidate is wrong.
-        gained: the candidate is right, the reference is wrong.
+        queries: queries that both answer, >= 1.
+        lost: only the reference is right.
+        gained: only the candidate is right.
     """
 
     queries: int
@@ -29,18 +27,21 @@ class PairedLoss:
 
     @property
     def loss(self) -> float:
-        """Reference's recall minus the candidate's, in [-1, 1]; above 0 the candidate is worse."""
+        """The reference's recall minus the candidate's, in [-1, 1]; above 0 the candidate is worse."""
         return (self.lost - self.gained) / self.queries
 
     @property
     def upper(self) -> float:
-        """No true loss above this one fits the queries, one-sided at 95 %, in [loss, 1].
+        """Upper limit of the true loss, one-sided at 95 %, in [loss, 1].
 
-        It is the score interval of Tango: the largest difference that a score test, its variance estimated under that
-        very difference, does not reject. Where no query differs it would leave z² / (n + z²), 1 point at 268 queries,
-        of which a network that loses 1 point and gains none leaves no trace 6.8 times of 100. The exact limit is in its
-        place then, 1 - 0.05^(1/n): 1 point at 299. Queries are taken as independent; frames of one drive are less than
-        that, and the true interval is then wider.
+        This is Tango's score interval: the largest difference that a score test does not reject, with the variance
+        estimated under that difference.
+
+        If no query differs, Tango's limit z² / (n + z²) is too low: it is 1 point at 268 queries, but a network that
+        loses 1 point and gains none shows no difference on 268 queries in 6.8 % of cases. The exact limit
+        1 - 0.05^(1/n) is used instead: 1 point at 299 queries.
+
+        The queries are assumed independent. Frames of one drive are not, so the true interval is wider.
 
         Source: Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample
         design (Statistics in Medicine 17, 1998); recommended by Fagerland, Lydersen and Laake, Recommended tests and
@@ -52,7 +53,7 @@ class PairedLoss:
 
     @property
     def lower(self) -> float:
-        """No true loss below this one fits the queries, one-sided at 95 %, in [-1, loss]."""
+        """Lower limit of the true loss, one-sided at 95 %, in [-1, loss]."""
         return -PairedLoss(self.queries, self.gained, self.lost).upper
 
     def to_record(self) -> dict[str, float]:
@@ -61,15 +62,15 @@ class PairedLoss:
 
 
 def enough_queries(measured: PairedLoss, most: float) -> int | None:
-    """How many queries would show a loss of no more than `most`, if further ones came out as these did.
+    """The number of queries that would show a loss of at most `most`, if more queries gave the same shares.
 
     Args:
-        measured: what was found so far.
+        measured: counts so far.
         most: the loss to exclude, in (0, 1).
 
     Returns:
-        The number, at least what it takes when no query differs; None if these lose `most` or more, so that no number
-        would.
+        The number, at least the one needed when no query differs; None if `measured` loses `most` or more, so no number
+        is enough.
     """
     if measured.loss >= most:
         return None
@@ -88,12 +89,12 @@ def enough_queries(measured: PairedLoss, most: float) -> int | None:
 
 
 def upper_limit(queries: float, lost: float, gained: float, z: float = Z_95) -> float:
-    """Tango's limit: the difference at which the score statistic falls to -z; it falls as the difference grows.
+    """Tango's limit: the difference at which the score statistic, which falls as the difference grows, reaches -z.
 
-    Where nothing differs it is too low, see `PairedLoss.upper`.
+    If no query differs it is too low, see `PairedLoss.upper`.
     """
     low, high = (lost - gained) / queries, 1.0
-    for _ in range(60):  # halves of an interval of at most 2: to the last bit of a float
+    for _ in range(60):  # bisects an interval of at most 2 down to the last bit of a float
         middle = (low + high) / 2
         low, high = (middle, high) if _score(queries, lost, gained, middle) > -z else (low, middle)
     return high
@@ -101,7 +102,7 @@ def upper_limit(queries: float, lost: float, gained: float, z: float = Z_95) -> 
 
 def _score(queries: float, lost: float, gained: float, difference: float) -> float:
     """Tango's statistic: standard normal if `difference` is the true one."""
-    # The share of gained queries that is most likely under the difference: the larger root of a x² + b x + c.
+    # Maximum-likelihood share of gained queries under the difference: the larger root of a x² + b x + c.
     a = 2 * queries
     b = -lost - gained + (2 * queries - lost + gained) * difference
     c = -gained * difference * (1 - difference)

@@ -1,63 +1,134 @@
-"""An ONNX graph with what a rule asks of it."""
+"""Reads ONNX models with their checks, and writes them."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import TensorProto
 
-__all__ = ["Graph", "attribute", "label", "type_name"]
+from sdk import ContractError, EngineError, ModelContract, UsageError
+from sdk.atomic_file import replace_when_done, require_replaceable, writing
+from sdk.backends.onnx_file import contract_in, match_ports
+from sdk.errors import first_line
+
+from .tensors import type_name
+from .value_types import graph_precision
+
+__all__ = ["WrittenModel", "read_model", "require_new", "serialize", "write_model"]
 
 
-class Graph:
-    """Which tensors are constant, the types of all, who makes and who uses them.
+def read_model(path: Path) -> tuple[bytes, onnx.ModelProto, ModelContract]:
+    """Read a model, and check that its graph is valid and is what its contract says.
 
-    A Constant node is as good as an initializer: the parsers read both as weights. `nodes` are those with operators of
-    ONNX, whose inputs and outputs are the ones that its checker has seen to; `foreign` are the others.
+    Returns:
+        The file's bytes, the graph and the contract.
+
+    Raises:
+        EngineError: the file is missing, or is not valid ONNX.
+        ContractError: it has no readable contract, or its ports or its precision differ from the contract.
+    """
+    reason = "it is no ONNX"
+    try:
+        data = path.read_bytes()
+        model = onnx.load_model_from_string(data)
+        reason = "its graph is not valid"
+        onnx.checker.check_model(model, full_check=True)
+        for weight in model.graph.initializer:
+            onnx.TensorProto.DataType.Name(weight.data_type)  # the checker accepts unknown types
+    except Exception as error:  # protobuf and the checker raise kinds that share no base class
+        reason = getattr(error, "strerror", None) or f"{reason}: {first_line(error)}"
+        raise EngineError(f"{path}: cannot be read ({reason}); make one with `structvpr export onnx`") from None
+    contract = contract_in(path, next((entry.value for entry in model.metadata_props if entry.key == "contract"), None))
+    match_ports(path, contract, _ports(model.graph.input), _ports(model.graph.output), "uint8", "float")
+    precision = graph_precision(model)
+    if precision != contract.precision:
+        raise ContractError(
+            f"{path}: has a graph in {precision}, expected {contract.precision} by its contract; make it again with "
+            "`structvpr export precision`"
+        )
+    return data, model, contract
+
+
+def _ports(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, str, list[object]]]:
+    types = [(value.name, value.type.tensor_type) for value in values]
+    return [(name, type_name(kind.elem_type), [size.dim_value for size in kind.shape.dim]) for name, kind in types]
+
+
+def serialize(model: onnx.ModelProto, contract: ModelContract, tools: str) -> bytes:
+    """Put the contract into a model, check the model and serialise it. Equal models give equal bytes.
+
+    Args:
+        model: to be written; changed in place.
+        contract: of the model.
+        tools: packages that made the graph, for the message.
+
+    Raises:
+        EngineError: the graph is not valid ONNX.
+    """
+    del model.graph.value_info[:]  # may be out of date; readers infer them
+    others = {entry.key: entry.value for entry in model.metadata_props if entry.key != "contract"}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {**others, "contract": contract.to_json()})
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EngineError(
+            f"the new graph is not valid ONNX ({first_line(error)}); report this with the versions of {tools}"
+        ) from None
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    """A file that was written.
+
+    Attributes:
+        path: of the file.
+        size_bytes: of the file.
+        sha256: of the file, 64 hex digits. The same inputs and tool versions give the same file.
+        contract: in the file's metadata, under "contract".
+        operators: operator name -> count.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
-        self.nodes = [node for node in model.graph.node if node.domain in ("", "ai.onnx")]
-        self.foreign = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
-        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        for node in self.nodes:
-            if node.op_type == "Constant":
-                self.constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
-        self.inputs = [value for value in model.graph.input if value.name not in self.constants]
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        self.types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
-        self.types.update({v.name: v.type.tensor_type.elem_type for v in self.inputs})
-        self.types.update({name: tensor.data_type for name, tensor in self.constants.items()})
-        self.maker = {name: node for node in self.nodes for name in node.output}
+    path: str
+    size_bytes: int
+    sha256: str
+    contract: ModelContract
+    operators: dict[str, int]
 
-    def users(self, name: str) -> list[onnx.NodeProto]:
-        return [node for node in self.nodes if name in node.input]
-
-    def value(self, name: str) -> np.ndarray[Any, Any] | None:
-        """A constant's values; None if there is no such constant."""
-        return onnx.numpy_helper.to_array(self.constants[name]) if name in self.constants else None
-
-    def is_weight(self, name: str) -> bool:
-        """Whether a tensor is a constant, or a constant that was quantised."""
-        maker = self.maker.get(name)
-        quantized = maker is not None and maker.op_type == "QuantizeLinear" and maker.input[0] in self.constants
-        return name in self.constants or quantized
+    def to_json(self) -> str:
+        """One line of JSON, with the contract and its identity as objects."""
+        return json.dumps({**asdict(self), "identity": self.contract.identity}, sort_keys=True)
 
 
-def label(node: onnx.NodeProto) -> str:
-    """What a message calls a node: its name, or what it makes."""
-    return node.name or f"{node.op_type} -> {', '.join(node.output)}"
+def write_model(data: bytes, path: str | Path, contract: ModelContract) -> WrittenModel:
+    """Write a serialised model in one step.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    with replace_when_done(path) as temporary:
+        temporary.write_bytes(data)
+    operators = Counter(node.op_type for node in onnx.load_from_string(data).graph.node)
+    digest = hashlib.sha256(data).hexdigest()
+    return WrittenModel(str(path), len(data), digest, contract, dict(sorted(operators.items())))
 
 
-def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    """An integer attribute."""
-    return next((int(a.i) for a in node.attribute if a.name == name), default)
+def require_new(path: Path, kept: Path, what: str = "the model itself") -> None:
+    """Refuse, before the work, a path that cannot be written or that is a file to keep.
 
-
-def type_name(elem_type: int) -> str:
-    """uint8 for TensorProto.UINT8, and so on; a number that ONNX does not know stands for itself."""
-    known = elem_type in TensorProto.DataType.values()
-    return str(TensorProto.DataType.Name(elem_type)).lower() if known else f"type {elem_type}"
+    Raises:
+        UsageError: `path` is `kept`, which the message calls `what`.
+        WriteError: `path` is no file, or its name cannot be used.
+    """
+    with writing(path):
+        same = path.exists() and kept.exists() and path.samefile(kept)
+    if same:
+        raise UsageError(f"{path}: is {what}, which would be replaced; choose another path")
+    require_replaceable(path)

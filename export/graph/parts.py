@@ -1,8 +1,8 @@
-"""Where a descriptor network's trunk ends and its head begins, read from the graph's shape and from no name.
+"""Splits a descriptor network into the parts before, trunk and head, by the graph's structure; names do not matter.
 
-before   what comes before the first convolution: the cast of the frame, mean and std
-trunk    convolutions, and what lies between them: most of the work, and nothing that needs more than a few bits
-head     what no convolution comes after, from the taps on: powers, means and norms, where few bits do harm
+before   nodes before the first convolution: the cast of the frame, mean and std
+trunk    convolutions and the nodes between them: most of the work, and robust to few bits
+head     nodes after the last convolution on their path: powers, means and norms, sensitive to few bits
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def split(graph: onnx.GraphProto) -> GraphParts:
     """Sort the nodes of a graph into its three parts.
 
     Raises:
-        EngineError: there is no convolution, or none behind another node.
+        EngineError: there is no convolution, or nothing follows the last one.
     """
     maker = {name: index for index, node in enumerate(graph.node) for name in node.output}
     leads_to_convolution: set[int] = set()
@@ -49,15 +49,15 @@ def split(graph: onnx.GraphProto) -> GraphParts:
         (parts.trunk if index in leads_to_convolution else parts.head).append(node)
     if not parts.trunk or not parts.head:
         raise EngineError(
-            f"a graph with {len(parts.trunk)} nodes up to its last convolution and {len(parts.head)} behind it found, "
-            "expected a convolutional trunk and a head; convert what `structvpr export onnx` wrote"
+            f"the graph has {len(parts.trunk)} nodes in its convolutional trunk and {len(parts.head)} after it, "
+            "expected a convolutional trunk and a head; convert the file of `structvpr export onnx`"
         )
     return parts
 
 
 def arrange(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> None:
-    """Give a graph these nodes, in topological order, and of its constants and the new ones those that are used."""
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # outlive the list they were in
+    """Replace a graph's nodes, given in topological order, and keep only the constants, old or new, that they use."""
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # copies outlive the list
     used = {name for node in kept for name in node.input}
     tensors = [tensor for tensor in [*graph.initializer, *constants] if tensor.name in used]
     tensors = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in tensors]

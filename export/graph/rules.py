@@ -1,16 +1,16 @@
-"""What each TensorRT is known to misread or to refuse in an ONNX graph, checked without TensorRT.
+"""Checks an ONNX graph for what each TensorRT refuses or misreads. TensorRT itself is not needed.
 
-TensorRT-RTX can be asked itself, on any machine (tests/export/graph/test_rtx.py). Its parser is that of TensorRT 11.
-The parsers of the releases that come with JetPack cannot be had without the device, so what is known of them is
-written here as rules, each with its source: that a graph passes says that no known trap is in it, not that it builds.
+TensorRT-RTX runs on any machine, so a test asks it directly (tests/export/graph/test_rtx.py); its parser is that of
+TensorRT 11. The parsers of JetPack's releases exist only on the device, so their known traps are written here as rules,
+each with its source. A graph that passes has no known trap; it may still fail to build.
 
-Sources, named by a word below:
+Sources, and their short names below:
 
     parser      onnx-tensorrt, builtin_op_importers.cpp and ModelImporter.cpp: commit 7583da4 for 8.5.2, 6ba67d3 for
                 8.6.1, and onnxOpImporters.cpp at 96e7811 for 10.1
     operators   docs/operators.md there, for 8.5, 8.6, 10.0 and 10.15; docs/Changelog.md up to 10.7
     header      NvInferRuntimeBase.h (10: NvInferRuntime.h), the comment on DataType::kUINT8, unchanged 8.5 to 10
-    rtx         what TensorRT-RTX 1.7.1 says: test_rtx.py asks it again
+    rtx         observed with TensorRT-RTX 1.7.1, by test_rtx.py
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from sdk import EngineError
+from sdk import UsageError
 
-from .model_file import Graph, attribute, label, type_name
 from .targets import KNOWN, Target
+from .tensors import Graph, attribute, label, type_name
 from .value_types import graph_precision, has_half
 
 __all__ = ["TARGETS", "Finding", "check_graph", "targets_that_take"]
@@ -38,16 +38,16 @@ TARGETS = tuple(KNOWN)
 
 @dataclass(frozen=True)
 class Finding:
-    """A trap that a graph holds for one TensorRT.
+    """A trap for one TensorRT in a graph.
 
     Attributes:
         target: one of `TARGETS`.
         rule: name of the rule.
-        node: name of the node, or of the input, that it is about; empty for the whole graph.
-        found: what is there.
+        node: name of the node or input; empty for the whole graph.
+        found: what is wrong.
         remedy: what to do.
-        refused: that TensorRT refuses the graph, or reads another function from it. False: it takes the graph, but
-            the build must do something for it.
+        refused: True if this TensorRT refuses or misreads the graph; False if it accepts the graph, but the build must
+            do something for it.
     """
 
     target: str
@@ -70,16 +70,16 @@ def check_graph(model: onnx.ModelProto, targets: Sequence[str] = TARGETS) -> lis
         targets: names in `TARGETS`.
 
     Returns:
-        What was found, by target.
+        The findings, ordered by target.
 
     Raises:
-        EngineError: there is no such target.
+        UsageError: there is no such target.
     """
     graph = Graph(model)
     findings = []
     for name in targets:
         if name not in KNOWN:
-            raise EngineError(f"TensorRT {name!r} found, expected one of {', '.join(TARGETS)}; choose one of these")
+            raise UsageError(f"TensorRT {name!r} is not known, expected one of {', '.join(TARGETS)}")
         for rule in RULES:
             for trap in rule(graph, KNOWN[name]):
                 findings.append(Finding(name, rule.__name__, trap.node, trap.found, trap.remedy, trap.refused))
@@ -87,21 +87,13 @@ def check_graph(model: onnx.ModelProto, targets: Sequence[str] = TARGETS) -> lis
 
 
 def targets_that_take(model: onnx.ModelProto, targets: Sequence[str] = TARGETS) -> tuple[str, ...]:
-    """The targets for which nothing that they would refuse was found.
-
-    Args:
-        model: valid ONNX.
-        targets: names in `TARGETS`.
-
-    Raises:
-        EngineError: there is no such target.
-    """
+    """The targets that accept a graph, by our rules; see `check_graph`."""
     refusing = {finding.target for finding in check_graph(model, targets) if finding.refused}
     return tuple(name for name in targets if name not in refusing)
 
 
 class Trap(NamedTuple):
-    """What a rule found, see `Finding`."""
+    """A rule's result, see `Finding`."""
 
     node: str
     found: str
@@ -113,14 +105,14 @@ class Trap(NamedTuple):
 
 
 def opset(graph: Graph, target: Target) -> Iterator[Trap]:
-    """Newer operators are not refused, but read by the rules of older ones. Source: operators; parser."""
+    """Newer opsets are not refused, but read as older ones. Source: operators; parser."""
     for entry in graph.model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > target.opset:
             yield Trap("", f"opset {entry.version} found, expected at most {target.opset}", "export with opset 17")
 
 
 def operator(graph: Graph, target: Target) -> Iterator[Trap]:
-    """Source: operators; of other domains, rtx ("Plugin not found")."""
+    """Unknown operators. Source: operators; for other domains, rtx ("Plugin not found")."""
     for node in graph.foreign:
         found = f"operator {node.domain}.{node.op_type} found, expected one of ONNX"
         yield Trap(label(node), found, "express it by operators of ONNX, or give TensorRT a plugin for it")
@@ -134,16 +126,16 @@ def operator(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def static_shape(graph: Graph, target: Target) -> Iterator[Trap]:
-    """Without an optimisation profile, which our builder does not make, such a network is refused. Source: rtx."""
+    """A dynamic shape needs an optimisation profile, and our builder makes none. Source: rtx."""
     for value in graph.inputs:
         if not all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim):
             yield Trap(value.name, "an input with a dynamic shape found, expected a static one", "fix its size")
 
 
 def typing(graph: Graph, target: Target) -> Iterator[Trap]:
-    """A network is strongly typed from TensorRT 10 on; before, precisions are the builder's choice, within its flags.
+    """From TensorRT 10 on a network is strongly typed. Before, the builder chooses precisions within its flags.
 
-    Source: the flag NetworkDefinitionCreationFlag.STRONGLY_TYPED is in the API of 10.0 to 11.4, not in that of 8.6.
+    Source: NetworkDefinitionCreationFlag.STRONGLY_TYPED is in the API of 10.0 to 11.4, but not of 8.6.
     """
     if target.version >= (10, 0):
         return
@@ -161,9 +153,9 @@ def typing(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def reduce_axes(graph: Graph, target: Target) -> Iterator[Trap]:
-    """TensorRT 8 reads the axes of ReduceSum alone from an input; others are reduced over all axes, without a word.
+    """TensorRT 8 reads axes from an input for ReduceSum only. It silently reduces all others over all axes.
 
-    Source: parser: before 9.0 the importers of ReduceMean and its like pass no axes on. Operators: later ones want
+    Source: parser: before 9.0 the importers of ReduceMean and similar ignore such axes. Operators: later versions need
     an initializer.
     """
     for node in graph.nodes:
@@ -177,9 +169,10 @@ def reduce_axes(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def constant_input(graph: Graph, target: Target) -> Iterator[Trap]:
-    """Source: parser (TopK: assertIsWeights; Clip: elementwiseClipHelper); operators; Changelog, 10.3 and 10.7.
+    """Inputs that must be constants.
 
-    Sizes and scales of Resize may be computed from 8.5 on (parser: `setInput(1, ...)`).
+    Source: parser (TopK: assertIsWeights; Clip: elementwiseClipHelper); operators; Changelog, 10.3 and 10.7. Sizes and
+    scales of Resize may be computed from 8.5 on (parser: `setInput(1, ...)`).
     """
     wanted = {"TopK": (1, (8, 6)), "Slice": (3, (10, 3)), "Squeeze": (1, (10, 7)), "Unsqueeze": (1, (10, 7))}
     for node in graph.nodes:
@@ -195,11 +188,11 @@ def constant_input(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def uint8(graph: Graph, target: Target) -> Iterator[Trap]:
-    """uint8 is a type of inputs and outputs alone, and the first thing done to such an input is a Cast.
+    """Only inputs and outputs may be uint8, and only a Cast may read such an input.
 
-    Source: header: converted to float32 or float16 before any other layer. Parser: 8.5 asserts just that in Cast;
-    8.6 and later refuse a uint8 tensor inside. To other types: refused by 8.5, not documented before 10.6 (there the
-    page on ICastLayer lists all), taken by rtx.
+    Source: header: converted to float32 or float16 before any other layer. Parser: 8.5 asserts this in Cast; 8.6 and
+    later refuse a uint8 tensor inside. Casts to other types: refused by 8.5, not documented before 10.6 (where the page
+    on ICastLayer lists all types), accepted by rtx.
     """
     ends = {value.name for value in graph.model.graph.output}
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -221,7 +214,7 @@ def uint8(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def wide_type(graph: Graph, target: Target) -> Iterator[Trap]:
-    """Source: operators: float64 is cast down everywhere; 8.x clamps int64 to int32, and knows no bfloat16."""
+    """Types wider than TensorRT's. Source: operators: float64 is cast down; 8.x clamps int64 and has no bfloat16."""
     wide = sorted(name for name, kind in graph.types.items() if kind == TensorProto.DOUBLE)
     if wide:
         yield Trap(wide[0], "float64 found, which is computed as float32", "export with float32", refused=False)
@@ -231,7 +224,7 @@ def wide_type(graph: Graph, target: Target) -> Iterator[Trap]:
     if brain:
         yield Trap(brain[0], "bfloat16 found, expected float32 or float16", "export with one of these")
     for name, tensor in graph.constants.items():
-        # The end of a Slice is often the largest int64, and means the same when clamped.
+        # The end of a Slice is often the largest int64; clamped, it means the same.
         if tensor.data_type == TensorProto.INT64 and any(user.op_type != "Slice" for user in graph.users(name)):
             values = onnx.numpy_helper.to_array(tensor)
             if (values != values.clip(-(2**31), 2**31 - 1)).any():
@@ -242,10 +235,10 @@ def wide_type(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def quantized_type(graph: Graph, target: Target) -> Iterator[Trap]:
-    """Only int8, symmetric. ONNX's default without a zero point is uint8.
+    """Q/DQ must be symmetric int8. Without a zero point, ONNX's default is uint8.
 
-    Source: parser: 8.5 to 10 refuse uint8, and 8.x a missing zero point. rtx takes uint8 with zero point 0 for int8,
-    which saturates elsewhere, and refuses int32 (the bias that ONNX Runtime's quantiser makes by default).
+    Source: parser: 8.5 to 10 refuse uint8, and 8.x a missing zero point. rtx reads uint8 with zero point 0 as int8,
+    which saturates at another value, and refuses int32 (ONNX Runtime's quantiser makes int32 biases by default).
     """
     for node in graph.nodes:
         if node.op_type not in QUANTIZATION:
@@ -268,7 +261,7 @@ def quantized_type(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def quantized_weight(graph: Graph, target: Target) -> Iterator[Trap]:
-    """int8 weights with DequantizeLinear alone, a quarter of the size of float weights with the whole pair.
+    """Weights stored as int8 with only DequantizeLinear; a quarter of the size of float weights with the whole pair.
 
     Source: ONNX Runtime's documents (AddQDQPairToWeight) and Optimum's guide to TensorRT ask for the pair; rtx builds
     both.
@@ -285,7 +278,7 @@ def quantized_weight(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def quantized_scale(graph: Graph, target: Target) -> Iterator[Trap]:
-    """Source: parser: scales must be positive; 8.x reads their bytes as float32, whatever they are."""
+    """Scales must be positive and float32. Source: parser: 8.x reads the bytes of any type as float32."""
     for node in graph.nodes:
         scale = graph.value(node.input[1]) if node.op_type in QUANTIZATION else None
         if scale is None:
@@ -297,9 +290,9 @@ def quantized_scale(graph: Graph, target: Target) -> Iterator[Trap]:
 
 
 def quantized_axis(graph: Graph, target: Target) -> Iterator[Trap]:
-    """A scale for each channel: of weights only, along their output channels.
+    """Only weights may have a scale per channel, along their output channels.
 
-    Source: parser, the comments in QuantDequantLinearHelper. rtx builds others too, so nothing is said of 11 and rtx.
+    Source: parser, the comments in QuantDequantLinearHelper. rtx also builds others, so 11 and rtx are not checked.
     """
     for node in graph.nodes:
         scale = graph.value(node.input[1]) if node.op_type in QUANTIZATION else None

@@ -1,4 +1,4 @@
-"""The TensorRT releases that graphs are checked for: what their documents say that they read.
+"""The TensorRT releases that graphs are checked for, with the operators and opsets they read.
 
 Source: docs/operators.md of onnx-tensorrt for 8.5, 8.6, 10.0 and 10.15, and docs/Changelog.md there up to 10.7.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 __all__ = ["KNOWN", "Target"]
 
-# Operators that no release knows.
+# Operators that no release reads.
 NOWHERE_NAMES = """
     AffineGrid Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im Compress
     ConcatFromSequence ConvInteger DFT Det DynamicQuantizeLinear ImageDecoder MatMulInteger MaxRoiPool MaxUnpool
@@ -23,12 +23,12 @@ BEFORE_10 = BEFORE_10_5 | {"CastLike", "Hardmax"}
 
 
 class Target(NamedTuple):
-    """A TensorRT.
+    """A release of TensorRT.
 
     Attributes:
-        version: major and minor; of TensorRT-RTX, those of the TensorRT whose parser it has.
-        opset: the newest that its documents name.
-        unknown: operators of ONNX that its parser does not import.
+        version: major and minor; for TensorRT-RTX, of the TensorRT that has the same parser.
+        opset: the newest in its documents.
+        unknown: ONNX operators that its parser does not read.
     """
 
     version: tuple[int, int]
@@ -36,8 +36,8 @@ class Target(NamedTuple):
     unknown: frozenset[str]
 
 
-# The opset of 10.0 stands for 10.3 to 10.13, whose own table was not at hand; it is not lower. TensorRT 11.5 was the
-# first to take 25 (its release notes).
+# 10.3 to 10.13 are given the opset of 10.0, because their own tables were not available; theirs is not lower. TensorRT
+# 11.5 was the first to accept opset 25 (its release notes).
 KNOWN = {
     "8.5": Target((8, 5), 17, BEFORE_10 | {"IsInf", "LayerNormalization"}),
     "8.6": Target((8, 6), 17, BEFORE_10),

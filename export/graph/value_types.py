@@ -1,4 +1,4 @@
-"""In which precision an ONNX graph says that it is computed: by its tensors' types and its Q/DQ pairs."""
+"""The precision of an ONNX graph, read from its tensors' types and its Q/DQ pairs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def graph_precision(model: onnx.ModelProto) -> str:
 
 
 def has_half(model: onnx.ModelProto) -> bool:
-    """Whether a weight is float16, or a Cast makes a tensor so."""
+    """Whether a weight is float16, or a Cast gives float16."""
     half = onnx.TensorProto.FLOAT16
     casts = {a.i for node in model.graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to"}
     return half in casts | {tensor.data_type for tensor in model.graph.initializer}
 
 
 def float32_tensors(model: onnx.ModelProto) -> set[str]:
-    """Names of the tensors that are float32 and stay so; not those which a Q/DQ pair turns into int8 arithmetic."""
+    """Names of the float32 tensors, without those that Q/DQ pairs turn into int8 arithmetic."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
     pairs = [node for node in model.graph.node if node.op_type in QUANTIZATION]

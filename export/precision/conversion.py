@@ -1,78 +1,61 @@
-"""From an fp32 network to one in fp16 or int8: the precision is in the graph, the same for all who run it.
+"""Converts an fp32 network to fp16 or int8. The precision is in the graph, so every runtime computes the same.
 
     part of the graph     fp16                        int8
     cast, mean, std       float32                     float32
     trunk                 float16                     int8 around each convolution, see `quantization`
     head, from the taps   float32                     float32
 
-Mean and std stay float32 because pixels are whole numbers to 255: subtracted in float16 they are rounded three times,
-in float32 once, at the cast in front of the first convolution. It costs a pass over one frame, which TensorRT fuses
-with the cast. The head stays float32 because float16 ends at 65504 and GeM's cubes pass it from features of 40.3 on,
-which do occur (EfficientNet-Lite0's first tap reaches 52 on photographs), and because it is next to no work: the
-projections of the head "grid", all its weights, are under 1 % of the multiplications.
+Mean and std stay float32: pixels are integers up to 255, and subtracting the mean in float16 rounds them three times,
+in float32 once, at the cast before the first convolution. This costs one pass over the frame, which TensorRT fuses with
+the cast.
+
+The head stays float32: float16 ends at 65504, and GeM's cubes exceed it for features above 40.3. Such features occur:
+EfficientNet-Lite0's first tap reaches 52 on photographs. The head is cheap: the projections of the head "grid", which
+hold all its weights, are under 1 % of the multiplications.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from sdk import ContractError, EngineError, ModelContract
-from sdk.atomic_file import replace_when_done, require_replaceable
+from sdk import EngineError, UsageError
 
-from ..from_checkpoint.agreement import synthetic_frames
+from ..graph.model_file import WrittenModel, read_model, require_new, serialize, write_model
 from ..graph.parts import arrange, split
-from ..graph.value_types import graph_precision
-from .calibration import Frame, Statistics, measure, read_frames
+from ..graph.synthetic_frames import Frame, synthetic_frames
+from ..progress import Progress
+from .calibration import Statistics, measure, read_frames
 from .quantization import FLAVOURS, quantize, tensors_to_calibrate
 
-__all__ = ["ConversionReport", "check_output", "convert", "to_half"]
+__all__ = ["ConversionReport", "check_choices", "check_output", "convert", "to_half"]
 
 PRECISIONS = ("fp16", "int8")
 MOST_HALF = float(np.finfo(np.float16).max)  # 65504
-MOST_ACTIVATION = MOST_HALF / 2.0  # other frames go further than those measured
-# Operators of trunks that lose nothing but digits in float16; any other stays in float32.
+MOST_ACTIVATION = MOST_HALF / 2.0  # other frames may exceed the measured range
+# Trunk operators that only lose precision in float16; all others stay float32.
 HALF_OPERATORS = {"Add", "Clip", "Concat", "Conv", "HardSigmoid", "HardSwish", "LeakyRelu"}
 HALF_OPERATORS |= {"MaxPool", "Mul", "Pad", "Relu", "Sigmoid", "Sub"}
 
-Tell = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
-class ConversionReport:
-    """What was written.
+class ConversionReport(WrittenModel):
+    """What was written. The contract is the model's with the new precision; the identity is the same.
 
     Attributes:
-        path: the ONNX file.
-        size_bytes: of the file.
-        sha256: of the file, 64 hex digits. The same model and frames, and the same versions, give the same file.
-        contract: what the file carries; that of the model but for its precision, so of the same identity.
         flavour: of int8, "tensorrt" or "onnxruntime"; empty for fp16.
-        num_frames: frames that the trunk's values were measured on.
-        flushed_weights: weights that are not zero but too small for float16 (below 2^-25), and so became zero.
-        operators: operator name -> how many.
+        num_frames: number of calibration frames.
+        flushed_weights: number of non-zero weights that float16 rounds to zero (below 2^-25).
     """
 
-    path: str
-    size_bytes: int
-    sha256: str
-    contract: ModelContract
     flavour: str
     num_frames: int
     flushed_weights: int
-    operators: dict[str, int]
-
-    def to_json(self) -> str:
-        """One line of JSON, with the contract and its identity as objects."""
-        return json.dumps({**asdict(self), "identity": self.contract.identity}, sort_keys=True)
 
 
 def convert(
@@ -81,40 +64,41 @@ def convert(
     precision: str,
     *,
     calibration: str | Path | Sequence[Frame] | None = None,
-    flavour: str = "tensorrt",
-    progress: Tell | None = None,
+    flavour: str | None = None,
+    progress: Progress | None = None,
 ) -> ConversionReport:
-    """Write an fp32 network in fp16 or int8. How well the result agrees is for the gate to say.
+    """Convert an fp32 network to fp16 or int8. The gate measures how well the result agrees.
+
+    The ports stay as they are: uint8 (1, h, w, 3) RGB in, float32 (1, D) out. After an error, `output_path` is
+    unchanged.
 
     Args:
-        onnx_path: what `export_onnx` wrote.
-        output_path: the file to write; an existing one is replaced in one step. Input and output are as they were:
-            uint8 (1, h, w, 3) RGB, float32 (1, D).
+        onnx_path: file of `export_onnx`.
+        output_path: file to write; an existing one is replaced in one step.
         precision: "fp16" or "int8".
-        calibration: what `sdk.open_source` opens, or uint8 (H, W, 3) RGB frames, of which up to 256 are taken, evenly
-            spread. int8 is fitted to them, so they must show what the robot sees, and never be the frames that it is
-            judged on. fp16 is not fitted, only checked: None takes a fixed synthetic set.
-        flavour: of int8: "tensorrt", or "onnxruntime" for ONNX Runtime and OpenVINO on x86.
-        progress: called with (what, done, total).
+        calibration: what `sdk.open_source` opens, or uint8 (H, W, 3) RGB frames; up to 256 are used, evenly spread.
+            int8 takes its scales from them, so they must show what the robot sees, and must not be judged on. fp16 only
+            checks its range with them; None for `synthetic_frames`.
+        flavour: int8 only: "tensorrt" (the default), or "onnxruntime" for ONNX Runtime and OpenVINO on x86.
+        progress: see `Progress`.
 
     Raises:
-        EngineError: a word is unknown, the model cannot be read, is not fp32 or cannot be converted, or the file cannot
-            be written, is the model itself or ends like an engine. `output_path` is as before.
-        ContractError: the model carries no contract that can be read.
-        FrameError: a frame cannot be used, or there is none.
-        MapError: `calibration` names nothing that holds frames.
+        UsageError: an argument is out of its range or has no effect, or the output is the model or is named like an
+            engine.
+        EngineError: the model cannot be read, is not fp32 or cannot be converted.
+        ContractError: the model has no readable contract, or differs from it.
+        DataError: there are no calibration frames.
+        FrameError: a frame cannot be used.
+        WriteError: the file cannot be written.
     """
-    if precision not in PRECISIONS:
-        raise EngineError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}; choose one")
-    if flavour not in FLAVOURS:
-        raise EngineError(f"flavour is {flavour!r}, expected {' or '.join(FLAVOURS)}; choose one")
-    if calibration is None and precision == "int8":
-        raise EngineError(
-            "int8 without calibration frames asked for, expected some 100 frames that show what the robot sees; give a "
-            "folder of them"
-        )
+    check_choices(precision, flavour, calibration)
     check_output(Path(onnx_path), Path(output_path))
-    model, contract = read_model(Path(onnx_path))
+    _, model, contract = read_model(Path(onnx_path))
+    if contract.precision != "fp32":
+        raise EngineError(
+            f"{onnx_path}: is {contract.precision} already, expected fp32; convert the file of `structvpr export onnx`"
+        )
+    flavour = flavour or FLAVOURS[0]
     total, frames = read_frames(synthetic_frames() if calibration is None else calibration, contract)
 
     def tell(done: int) -> None:
@@ -130,87 +114,50 @@ def convert(
         check_activations(measure(model, tensors, frames, tell))
         result, flushed = to_half(model)
     contract = replace(contract, precision=precision)
-    data = finish(result, contract)
-    with replace_when_done(output_path) as temporary:
-        temporary.write_bytes(data)
+    written = write_model(serialize(result, contract, "onnx"), output_path, contract)
     return ConversionReport(
-        path=str(output_path),
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        contract=contract,
-        flavour=flavour if precision == "int8" else "",
-        num_frames=total,
-        flushed_weights=flushed,
-        operators=dict(sorted(Counter(node.op_type for node in result.graph.node).items())),
+        **vars(written), flavour=flavour if precision == "int8" else "", num_frames=total, flushed_weights=flushed
     )
 
 
+def check_choices(precision: str, flavour: str | None, calibration: object) -> None:
+    """Raise UsageError if an argument of `convert` is out of its range, missing, or has no effect."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
+    if flavour is not None and precision != "int8":
+        raise UsageError(f"flavour {flavour!r} applies to int8 only, not to {precision}; leave it out")
+    if flavour is not None and flavour not in FLAVOURS:
+        raise UsageError(f"flavour is {flavour!r}, expected {' or '.join(FLAVOURS)}")
+    if calibration is None and precision == "int8":
+        raise UsageError("int8 needs calibration frames; give a folder of about 100 that show what the robot sees")
+
+
 def check_output(model: Path, output: Path) -> None:
-    """Raise EngineError if what is to be written would replace the model, or be taken for an engine."""
-    remedy = "choose another path, such as model.fp16.onnx"
+    """Refuse an output that is the model, that is named like an engine, or that cannot be written."""
     if output.suffix in (".engine", ".plan"):
-        raise EngineError(f"{output}: ends like a TensorRT engine, expected .onnx for what is written; {remedy}")
-    try:
-        is_folder = output.is_dir()
-        is_model = output.exists() and model.exists() and output.samefile(model)
-    except OSError as error:
-        raise EngineError(
-            f"cannot write {output}: {error.strerror}, expected a name that a file can have; {remedy}"
-        ) from None
-    if is_folder:
-        raise EngineError(f"cannot write {output}: is a folder, expected a file or no file there; {remedy}")
-    require_replaceable(output)
-    if is_model:
-        raise EngineError(
-            f"{output}: is the model itself, which the result is judged against, expected a new file; {remedy}"
-        )
-
-
-def read_model(path: Path) -> tuple[onnx.ModelProto, ModelContract]:
-    """Read an fp32 network of ours.
-
-    Raises:
-        EngineError: missing, not ONNX, or not fp32.
-        ContractError: without a contract that can be read.
-    """
-    remedy = "convert what `structvpr export onnx` wrote"
-    try:
-        model = onnx.load_from_string(path.read_bytes())
-        onnx.checker.check_model(model, full_check=True)
-    except OSError as error:
-        raise EngineError(f"cannot read {path}: {error.strerror}, expected a model.onnx; check the path") from None
-    except Exception as error:  # what protobuf and the checker raise shares no base class
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EngineError(f"{path}: is no valid ONNX model ({first_line}), expected one; {remedy}") from None
-    texts = [entry.value for entry in model.metadata_props if entry.key == "contract"]
-    if not texts:
-        raise ContractError(f"{path}: carries no model contract, expected one in its metadata; {remedy}")
-    contract = ModelContract.from_json(texts[0], str(path))
-    found = {contract.precision, graph_precision(model)} - {"fp32"}
-    if found:
-        raise EngineError(f"{path}: is {' and '.join(sorted(found))} already, expected fp32; {remedy}")
-    return model, contract
+        raise UsageError(f"{output}: ends like a TensorRT engine, expected .onnx; choose another path")
+    require_new(output, model)
 
 
 def check_activations(measured: Mapping[str, Statistics]) -> None:
-    """Raise EngineError if a value in the trunk comes too near to what float16 holds."""
+    """Raise EngineError if a value in the trunk comes too close to the limit of float16."""
     for name, found in measured.items():
         greatest = max(-found.least, found.greatest)
         if greatest > MOST_ACTIVATION:
             raise EngineError(
-                f"values of {greatest:.0f} found at {name}, expected at most {MOST_ACTIVATION:.0f}, half of "
-                "what float16 holds; keep this network in fp32"
+                f"values of {greatest:.0f} found at {name}, expected at most {MOST_ACTIVATION:.0f}, half the limit of "
+                "float16; keep this network in fp32"
             )
 
 
 def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """A copy of an fp32 network whose trunk is float16, with a cast wherever a tensor crosses the border.
+    """Copy an fp32 network with its trunk in float16 and a Cast wherever a tensor enters or leaves the trunk.
 
     Returns:
-        The copy, and how many weights became zero.
+        The copy, and the number of weights that became zero.
 
     Raises:
-        EngineError: the graph has no trunk with a head behind it, or a weight is beyond 65504.
+        EngineError: the graph has no trunk followed by a head, or a weight exceeds 65504.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -251,7 +198,7 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 
 
 def half_constant(tensor: onnx.TensorProto, name: str, bound: bool) -> tuple[onnx.TensorProto, int]:
-    """A constant in float16, and how many of its values became zero. Bounds of Clip are cut off at 65504."""
+    """A constant in float16, and how many of its values became zero. Bounds of Clip are limited to 65504."""
     value = numpy_helper.to_array(tensor)
     if bound:
         value = value.clip(-MOST_HALF, MOST_HALF)
@@ -260,24 +207,6 @@ def half_constant(tensor: onnx.TensorProto, name: str, bound: bool) -> tuple[onn
     if not np.isfinite(half).all():
         raise EngineError(
             f"weight {tensor.name} holds {value.flat[np.abs(value).argmax()]:.3g}, expected at most {MOST_HALF:.0f}, "
-            "which is the most that float16 holds; keep this network in fp32"
+            "the limit of float16; keep this network in fp32"
         )
     return numpy_helper.from_array(half, name), int(((half == 0) & (value != 0)).sum())
-
-
-def finish(model: onnx.ModelProto, contract: ModelContract) -> bytes:
-    """Put the contract into a converted model, check it, and serialise it the same way each time."""
-    del model.graph.value_info[:]  # types may have changed; readers infer them
-    others = {entry.key: entry.value for entry in model.metadata_props if entry.key != "contract"}
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {**others, "contract": contract.to_json()})
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise EngineError(
-            f"the converted graph is not valid ONNX ({first_line}), expected a valid one; report this with the version "
-            "of onnx"
-        ) from None
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data

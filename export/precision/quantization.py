@@ -1,16 +1,16 @@
-"""int8 in the graph: Q/DQ pairs around the convolutions of the trunk; the head stays as it is.
+"""Puts int8 into a graph: Q/DQ pairs around the convolutions of the trunk. The head stays float32.
 
-    flavour        activations                        weights                     biases and what else is quantised
-    tensorrt       int8, symmetric, zero point 0      int8, symmetric, a scale    float32; the shortcut of a residual
-                                                      per output channel          sum where it is quantised already
+    flavour        activations                        weights                     biases and other tensors
+    tensorrt       int8, symmetric, zero point 0      int8, symmetric, a scale    float32; a residual sum reads its
+                                                      per output channel          shortcut quantised where it already is
     onnxruntime    uint8, with a zero point           the same                    int32; both terms of residual sums
 
-Both come from the same ranges. TensorRT takes only zero points of 0 and no int32 bias, and fuses what lies between two
-convolutions from the pairs at their inputs. ONNX Runtime and OpenVINO on x86 multiply uint8 by int8 (VNNI), and ONNX
-Runtime fuses a convolution only if its bias is quantised as well.
+Both flavours use the same ranges. TensorRT accepts only zero points of 0 and no int32 bias; it fuses the nodes between
+two convolutions, given the pairs at their inputs. ONNX Runtime and OpenVINO on x86 multiply uint8 by int8 (VNNI), and
+ONNX Runtime fuses a convolution only if its bias is quantised too.
 
-The head reads its taps before they are quantised. Between the pairs everything is float32: opset 17, the newest that
-TensorRT 8.6 reads, has no Q/DQ pair on float16, and between fused layers nothing but int8 is left to move.
+The head reads its taps before quantisation. Tensors between the pairs are float32: opset 17, the newest that TensorRT
+8.6 reads, has no Q/DQ on float16, and fused layers exchange only int8 anyway.
 
 Sources: NVIDIA, TensorRT developer guide, "Working with Quantized Types" (placement of Q/DQ); Krishnamoorthi,
 Quantizing deep convolutional networks for efficient inference (2018), on a scale per channel for depthwise weights;
@@ -34,16 +34,16 @@ from .calibration import Statistics
 __all__ = ["FLAVOURS", "quantize", "tensors_to_calibrate"]
 
 FLAVOURS = ("tensorrt", "onnxruntime")
-MOST = 127  # int8 without -128, so that zero is in the middle
+MOST = 127  # int8 without -128, so that the range is symmetric
 MOST_BIAS = 2.0**30  # a bias in units of its scale; half of what int32 holds
-LEAST_SCALE = 1e-15  # of what is always zero; the product of two is a normal float32
+LEAST_SCALE = 1e-15  # for tensors that are always zero; the product of two is a normal float32
 
 
 def tensors_to_calibrate(model: onnx.ModelProto, flavour: str) -> list[str]:
-    """The activations that `quantize` asks a range of, each once.
+    """Names of the activations whose range `quantize` needs, each once.
 
     Raises:
-        EngineError: the graph has no trunk with a head behind it.
+        EngineError: the graph has no trunk followed by a head.
     """
     trunk = split(model.graph).trunk
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -62,12 +62,12 @@ def quantize(model: onnx.ModelProto, measured: Mapping[str, Statistics], flavour
     """Put Q/DQ pairs into a copy of a network.
 
     Args:
-        model: fp32.
-        measured: each of `tensors_to_calibrate`, over frames.
+        model: in fp32.
+        measured: statistics of each of `tensors_to_calibrate`.
         flavour: one of `FLAVOURS`.
 
     Raises:
-        EngineError: the graph has no trunk with a head behind it, or a weight is not finite.
+        EngineError: the graph has no trunk followed by a head, or a weight is not finite.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -80,7 +80,7 @@ def quantize(model: onnx.ModelProto, measured: Mapping[str, Statistics], flavour
             quantize_convolution(node, values, pairs)
     for node in trunk:
         if node.op_type == "Add":
-            # Where a shortcut is the input of a convolution too, TensorRT need keep but its int8 form. The other term
+            # If the shortcut is also the input of a convolution, TensorRT then keeps only its int8 form. The other term
             # is fused with the convolution that makes it.
             for position, name in enumerate(node.input):
                 if name in pairs.activations or (flavour == "onnxruntime" and name in measured):
@@ -98,13 +98,13 @@ class Pairs:
 
     def __init__(self, flavour: str, measured: Mapping[str, Statistics], taken: set[str]) -> None:
         self.flavour, self.measured, self.taken = flavour, measured, taken
-        self.activations: dict[str, tuple[str, float]] = {}  # name -> (name behind its pair, scale)
-        self.after: dict[str, list[onnx.NodeProto]] = {}  # name -> nodes to put behind its maker
+        self.activations: dict[str, tuple[str, float]] = {}  # name -> (name after its pair, scale)
+        self.after: dict[str, list[onnx.NodeProto]] = {}  # name -> nodes to insert after its producer
         self.weights: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def activation(self, name: str) -> str:
-        """The name of a tensor behind its pair."""
+        """The name of a tensor after its pair."""
         if name not in self.activations:
             scale, zero = activation_scale(self.measured[name], self.flavour)
             parameters = [self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero_point", zero)]
@@ -117,7 +117,7 @@ class Pairs:
         return self.activations[name][0]
 
     def weight(self, name: str, whole: npt.NDArray[np.integer], scales: npt.NDArray[np.float32]) -> str:
-        """The name of a constant that is stored as whole numbers, with a scale for each of its rows."""
+        """The dequantised name of a constant that is stored as integers, with one scale per row."""
         parts = [
             self.constant(f"{name}_quantized", whole),
             self.constant(f"{name}_scale", scales),
@@ -141,16 +141,16 @@ class Pairs:
 
 
 def activation_scale(measured: Statistics, flavour: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer]]:
-    """Scale and zero point, scalars, of a tensor of that range.
+    """Scale and zero point, scalars, for a tensor's measured range.
 
-    A range below zero is taken as far up as down, and the other way round: frames other than those it was measured on
-    go further, and cutting them off costs more than a part of a bit.
+    A range with negative values is made symmetric. Other frames exceed the measured range, and clipping them costs more
+    than the fraction of a bit that a tighter range would gain.
     """
     reach = max(-measured.least, measured.greatest, LEAST_SCALE * MOST)
     if flavour == "tensorrt":
         return np.array(reach / MOST, np.float32), np.array(0, np.int8)
     if measured.least >= 0.0:
-        # Rounded down: ONNX Runtime drops a Clip whose bound the pair keeps by itself, but not if it is a bit beyond.
+        # Rounded down: ONNX Runtime removes a Clip only if the pair's own limit does not exceed the Clip's bound.
         return np.array(np.nextafter(np.float32(reach / 255), np.float32(0.0))), np.array(0, np.uint8)
     return np.array(reach / MOST, np.float32), np.array(128, np.uint8)
 
@@ -158,18 +158,18 @@ def activation_scale(measured: Statistics, flavour: str) -> tuple[npt.NDArray[np
 def quantize_convolution(node: onnx.NodeProto, values: Mapping[str, npt.NDArray[np.generic]], pairs: Pairs) -> None:
     """Make a convolution read its input, its weights and, for ONNX Runtime, its bias through pairs.
 
-    What rounding the weights shifts on average is taken back by the bias.
+    The bias corrects the mean shift that rounding the weights causes.
     """
     name = node.input[0]
     restored = pairs.activation(name)
     _, input_scale = pairs.activations[name]
     weight = np.asarray(values[node.input[1]], np.float64)  # (out, in / groups, kh, kw)
     if not np.isfinite(weight).all():
-        raise EngineError(f"weight {node.input[1]} is not finite, expected finite values; export the network again")
+        raise EngineError(f"weight {node.input[1]} is not finite; export the network again")
     bias = np.asarray(values[node.input[2]], np.float64) if len(node.input) > 2 else np.zeros(len(weight))  # (out,)
     scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / MOST  # (out,)
     if pairs.flavour == "onnxruntime":
-        # A dead channel has tiny weights and a bias that would not fit int32 in their unit.
+        # A dead channel has tiny weights; in their scale its bias would not fit into int32.
         scales = np.maximum(scales, np.abs(bias) / (input_scale * MOST_BIAS))
     scales = np.maximum(scales, LEAST_SCALE).astype(np.float32)
     unit = scales.reshape(-1, 1, 1, 1).astype(np.float64)
@@ -185,10 +185,10 @@ def quantize_convolution(node: onnx.NodeProto, values: Mapping[str, npt.NDArray[
 
 
 def mean_shift(lost: npt.NDArray[np.float64], means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """What a convolution gives less, on average, for weights that are less by `lost`.
+    """The mean decrease of a convolution's output when its weights decrease by `lost`.
 
-    Weights of one channel are rounded in the same direction often enough that the whole map is shifted, by more than
-    its noise where there are only nine of them. The border, where some weights meet padding, is neglected.
+    Rounding errors of one channel's weights do not average out, so the whole map is shifted; with only nine weights,
+    the shift exceeds the noise. The border, where some weights meet padding, is neglected.
 
     Args:
         lost: float64 (out, in / groups, kh, kw).
@@ -198,7 +198,7 @@ def mean_shift(lost: npt.NDArray[np.float64], means: npt.NDArray[np.float64]) ->
         float64 (out,).
 
     Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction (ICCV 2019), section
-    4.2; the means are measured here, there they are inferred from batch norms.
+    4.2; they infer the means from batch norms, we measure them.
     """
     summed = lost.sum(axis=(2, 3))  # (out, in / groups)
     groups = len(means) // summed.shape[1]

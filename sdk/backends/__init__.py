@@ -1,4 +1,4 @@
-"""What runs the network: one protocol, one implementation a runtime."""
+"""Runtimes: one protocol, `Backend`, with one implementation for each runtime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import ModelContract
-from ..errors import EngineError
+from ..errors import EngineError, UsageError
 
 __all__ = ["Backend", "open_backend"]
 
@@ -20,23 +20,24 @@ class Backend(Protocol):
 
     @property
     def contract(self) -> ModelContract:
-        """What it must be fed, and what its output may be compared with."""
+        """The network's input and outputs, and which descriptors may be compared with its own."""
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run the network.
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        """Run the network on one frame.
 
         Args:
             batch: uint8 (1, height, width, 3), RGB, what `sdk.prepare` returns.
 
         Returns:
-            The raw descriptor, float32 (D,): not of unit length yet.
+            Every output of the contract by name, float32 and without the batch axis, as `contract.output_shapes`
+            says: "raw_descriptor" is (D,) and not of unit length yet. The arrays are the caller's own.
 
         Raises:
             EngineError: the runtime failed.
         """
 
     def close(self) -> None:
-        """Give back threads and memory; nothing may be called afterwards."""
+        """Release threads and memory. Nothing may be called afterwards."""
 
 
 RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino")  # of a model.onnx
@@ -46,19 +47,20 @@ def open_backend(path: str | os.PathLike[str], *, threads: int | None = None, ru
     """Load a network by what its file is.
 
     Args:
-        path: a model.onnx that `structvpr export onnx` wrote, or a model.engine of `structvpr export engine`.
-        threads: CPU threads of one inference, at least 1; None for the runtime's choice. An engine has no use for it.
-        runtime: what runs a model.onnx: "onnxruntime" (the CPU), "onnxruntime-cuda", "onnxruntime-tensorrt" (both with
-            the package onnxruntime-gpu), "openvino" (the CPU, extra `openvino`); None for "onnxruntime". What was asked
-            for runs it, or it is an error. An engine is TensorRT's, and says itself of which kind.
+        path: a model.onnx of `structvpr export onnx`, or a model.engine of `structvpr export engine`.
+        threads: CPU threads of one inference, at least 1; None for the runtime's choice. Engines ignore it.
+        runtime: which runtime loads a model.onnx: "onnxruntime" (CPU), "onnxruntime-cuda", "onnxruntime-tensorrt" (both
+            need the package onnxruntime-gpu), or "openvino" (CPU, extra `openvino`); None for "onnxruntime". The
+            requested runtime runs, or an error is raised; there is no silent fallback. An engine names its own runtime.
 
     Raises:
-        EngineError: missing, not a network, or of a kind that cannot be run here; threads is below 1.
-        ContractError: a network without a readable contract, or that is not what its contract says.
+        UsageError: threads is below 1, or the runtime is unknown.
+        EngineError: the file is missing, is not a network, or cannot be run here.
+        ContractError: the network has no readable contract, or does not match it.
     """
     path = Path(path)
     if threads is not None and threads < 1:
-        raise EngineError(f"threads is {threads}, expected at least 1; correct it, or leave it to the runtime")
+        raise UsageError(f"threads is {threads}, expected at least 1, or none for the runtime's choice")
     try:
         there = path.is_file()
     except OSError as error:
@@ -76,7 +78,7 @@ def open_backend(path: str | os.PathLike[str], *, threads: int | None = None, ru
     except UnicodeEncodeError:
         raise EngineError(f"{str(path)!r}: is not a name in UTF-8, expected one for a model; rename the file") from None
     if runtime is not None and runtime not in RUNTIMES:
-        raise EngineError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}; choose one, or none")
+        raise UsageError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if path.suffix in (".engine", ".plan"):
         if runtime is not None:
             raise EngineError(

@@ -87,7 +87,7 @@ class EngineSidecar:
 
     def to_json(self) -> str:
         """The record with its seal, indented for people."""
-        record = json.loads(json.dumps(asdict(self)))  # as a reader will find it
+        record = json.loads(json.dumps({**asdict(self), "contract": self.contract.to_record()}))  # as read back
         return json.dumps({**record, "seal": _seal(record)}, indent=2, sort_keys=True) + "\n"
 
 

@@ -1,19 +1,19 @@
-"""What every runtime of ONNX files asks of one: a contract, and to be what that says."""
+"""Checks shared by all ONNX runtimes: a contract is present and matches the ports."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from ..contract import ModelContract
-from ..errors import ContractError, EngineError
+from ..contract import RAW_DESCRIPTOR, ModelContract
+from ..errors import ContractError, EngineError, first_line
 
-__all__ = ["contract_in", "default_threads", "first_line", "load_refused", "require_ports"]
+__all__ = ["contract_in", "default_threads", "first_line", "load_refused", "match_ports"]
 
 # More than four threads gain little at batch 1 and take the cores of the robot's other work.
 MOST_THREADS = 4
 
-Port = tuple[str, list[object]]  # element type as the runtime names it, shape
+Port = tuple[str, str, list[object]]  # name, element type as the runtime names it, shape
 
 
 def default_threads() -> int:
@@ -39,29 +39,36 @@ def contract_in(path: Path, text: str | None) -> ModelContract:
     return ModelContract.from_json(text, str(path))
 
 
-def require_ports(
+def match_ports(
     path: Path, contract: ModelContract, inputs: list[Port], outputs: list[Port], uint8: str, float32: str
-) -> None:
-    """Refuse a model that takes or gives anything else than its contract says.
+) -> list[str]:
+    """Refuse a model whose ports differ from its contract.
 
     Args:
         path: of the model, for the message.
-        contract: what the model says of itself.
-        inputs: what it takes.
-        outputs: what it gives.
+        contract: the model's own.
+        inputs: of the model.
+        outputs: of the model.
         uint8: how this runtime names that element type.
         float32: likewise.
+
+    Returns:
+        The contract's name of each output, in the model's order. A model with one output may call it anything.
 
     Raises:
         ContractError: they differ.
     """
-    expected_in: list[Port] = [(uint8, [1, contract.height, contract.width, 3])]
-    expected_out: list[Port] = [(float32, [1, contract.descriptor_dim])]
-    if inputs != expected_in or outputs != expected_out:
+    names = [name for name, _, _ in outputs] if contract.feature_maps else [RAW_DESCRIPTOR] * len(outputs)
+    taken = [(kind, shape) for _, kind, shape in inputs]
+    given = {name: (kind, shape) for name, (_, kind, shape) in zip(names, outputs, strict=True)}
+    expected_in = [(uint8, [1, *contract.size, 3])]
+    expected_out = {name: (float32, [1, *shape]) for name, shape in contract.output_shapes.items()}
+    if taken != expected_in or given != expected_out or len(outputs) != len(expected_out):
         raise ContractError(
             f"{path}: takes {inputs} and gives {outputs}, expected {expected_in} and {expected_out} by its contract; "
             "export the model again with `structvpr export onnx`"
         )
+    return names
 
 
 def load_refused(path: Path, runtime: str, reason: str) -> EngineError:
@@ -69,8 +76,3 @@ def load_refused(path: Path, runtime: str, reason: str) -> EngineError:
     return EngineError(
         f"{path}: {runtime} cannot load it ({reason}), expected a model.onnx; make one with `structvpr export onnx`"
     )
-
-
-def first_line(error: Exception) -> str:
-    """What a runtime says, for a message of one line."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

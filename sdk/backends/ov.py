@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..contract import ModelContract
 from ..errors import EngineError
 from .batch import require_batch
-from .onnx_file import contract_in, default_threads, first_line, load_refused, require_ports
+from .onnx_file import Port, contract_in, default_threads, first_line, load_refused, match_ports
 
 __all__ = ["OvBackend"]
 
@@ -62,7 +62,7 @@ class OvBackend:
         self._contract = contract_in(
             path, model.get_rt_info(CONTRACT).astype(str) if model.has_rt_info(CONTRACT) else None
         )
-        require_ports(path, self._contract, _ports(model.inputs), _ports(model.outputs), "u8", "f32")
+        self._outputs = match_ports(path, self._contract, _ports(model.inputs), _ports(model.outputs), "u8", "f32")
         properties = {**PROPERTIES, "INFERENCE_NUM_THREADS": threads or default_threads()}
         try:
             # One request: they would take turns anyway, as the hint for latency gives all threads to each.
@@ -75,28 +75,28 @@ class OvBackend:
     def contract(self) -> ModelContract:
         return self._contract
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         # OpenVINO would convert an array of another type, as if pixels from 0 to 1 were pixels.
         require_batch(self._path, self._contract, batch)
         with self._lock:
             if self._request is None:
-                raise EngineError(f"{self._path}: was closed, expected an open model; load it again")
+                raise EngineError(f"{self._path}: was closed; load it again")
             try:
-                output = self._request.infer([batch], share_inputs=True)[0]
+                outputs = self._request.infer([batch], share_inputs=True)
+                # Copies, as the request's memory is filled anew; (1, D) -> (D,), (1, h, w, c) -> (h, w, c)
+                return {name: np.array(outputs[i][0], np.float32) for i, name in enumerate(self._outputs)}
             except Exception as error:
-                raise EngineError(
-                    f"{self._path}: OpenVINO failed ({_reason(error)}), expected a descriptor; load the model again"
-                ) from None
-        return np.asarray(output[0], dtype=np.float32)  # (1, D) -> (D,)
+                raise EngineError(f"{self._path}: OpenVINO failed ({_reason(error)}); load the model again") from None
 
     def close(self) -> None:
         with self._lock:
             self._request = None
 
 
-def _ports(ports: Any) -> list[tuple[str, list[object]]]:
+def _ports(ports: Any) -> list[Port]:
     return [
         (
+            port.any_name if port.names else "",
             port.element_type.get_type_name(),
             [length.get_length() if length.is_static else str(length) for length in shape],
         )

@@ -27,7 +27,7 @@ from .onnx_file import first_line
 
 __all__ = ["TrtBackend"]
 
-FRAME, DESCRIPTOR = "frame", "raw_descriptor"
+FRAME = "frame"
 INSTALL = {
     "tensorrt": "on a Jetson `apt install python3-libnvinfer` and make the environment with `--system-site-packages`, "
     "elsewhere `pip install tensorrt=={version}`",
@@ -87,7 +87,7 @@ class TrtBackend:
         """Whether a query is one launch of a graph: this GPU, TensorRT and provider could record one."""
         return self._loaded.graph is not None
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         require_batch(self._path, self._contract, batch)
         return self._loaded.run(batch)
 
@@ -160,8 +160,8 @@ class _LoadedEngine:
     def _check_ports(self) -> None:
         contract, found = self._sidecar.contract, self._ports()
         expected = {
-            FRAME: ("INPUT", "UINT8", (1, contract.height, contract.width, 3)),
-            DESCRIPTOR: ("OUTPUT", "FLOAT", (1, contract.descriptor_dim)),
+            FRAME: ("INPUT", "UINT8", (1, *contract.size, 3)),
+            **{name: ("OUTPUT", "FLOAT", (1, *shape)) for name, shape in contract.output_shapes.items()},
         }
         if found != expected:
             raise ContractError(
@@ -171,15 +171,17 @@ class _LoadedEngine:
 
     def _allocate(self, cuda: Cuda) -> None:
         contract = self._sidecar.contract
-        self._frame = cuda.allocate_pinned((1, contract.height, contract.width, 3), np.uint8)
-        self._descriptor = cuda.allocate_pinned((1, contract.descriptor_dim), np.float32)
+        self._frame = cuda.allocate_pinned((1, *contract.size, 3), np.uint8)
+        self._outputs = {
+            name: cuda.allocate_pinned((1, *shape), np.float32) for name, shape in contract.output_shapes.items()
+        }
         self._frame_address = cuda.allocate(self._frame.nbytes)
-        self._descriptor_address = cuda.allocate(self._descriptor.nbytes)
+        self._addresses = {name: cuda.allocate(pinned.nbytes) for name, pinned in self._outputs.items()}
         self._log.lines.clear()
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise self._failure("cannot be run, as its context cannot be made", "free memory of the GPU")
-        for name, address in ((FRAME, self._frame_address), (DESCRIPTOR, self._descriptor_address)):
+        for name, address in {FRAME: self._frame_address, **self._addresses}.items():
             if not self._context.set_tensor_address(name, address):
                 raise self._failure("does not take its memory", rebuild_command(self._path, self._sidecar))
 
@@ -207,14 +209,15 @@ class _LoadedEngine:
         cuda.copy_to_device(self._frame_address, self._frame)
         if not self._context.execute_async_v3(cuda.stream):
             raise self._failure("failed in TensorRT", "load the model again")
-        cuda.copy_to_host(self._descriptor, self._descriptor_address)
+        for name, pinned in self._outputs.items():
+            cuda.copy_to_host(pinned, self._addresses[name])
 
-    def run(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 (1, h, w, 3) -> float32 (D,), an array of the caller's own."""
+    def run(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        """uint8 (1, h, w, 3) -> each output without the batch axis, arrays of the caller's own."""
         with self._lock:
             cuda = self._cuda
             if cuda is None:
-                raise EngineError(f"{self._path}: was closed, expected an open engine; load it again")
+                raise EngineError(f"{self._path}: was closed; load it again")
             np.copyto(self._frame, batch)  # contiguous afterwards, whatever it was
             with cuda:
                 if self.graph is None:
@@ -223,8 +226,7 @@ class _LoadedEngine:
                 else:
                     cuda.launch(self.graph)
                 cuda.synchronize()
-            descriptor: npt.NDArray[np.float32] = self._descriptor[0].copy()  # (1, D) -> (D,)
-            return descriptor
+            return {name: pinned[0].copy() for name, pinned in self._outputs.items()}
 
     def close(self) -> None:
         """Give back graph, context, engine, runtime, memory and stream: each before what it depends on."""
@@ -244,7 +246,8 @@ class _LoadedEngine:
         self._context = None
         self._engine = None
         self._runtime = None
-        self._frame = self._descriptor = np.empty(0)
+        self._frame = np.empty(0)
+        self._outputs = {}
 
     def _failure(self, what: str, remedy: str) -> EngineError:
         said = ", ".join(self._log.lines).replace(";", ",")

@@ -22,15 +22,15 @@ from . import bench, doctor, evaluate, maps, query
 
 __all__ = ["main"]
 
-USER_ERROR = 2  # exit code for whatever the user can mend
+USER_ERROR = 2  # exit code of an error that the user can fix
 
-# What the extras bring, and the extra that each verb needs.
+# Packages that the extras install, and the extra that each verb needs.
 OF_EXTRAS = {"torch", "onnx", "onnxsim", "onnxscript"}
 EXTRA_OF_VERB = {"export": "export", "train": "training"}
 
 
 class VerbsOnUse(TyperGroup):
-    """Verbs of other packages (entry points, group `structvpr.commands`), each imported when it is named."""
+    """Adds the verbs of other packages (entry points, group `structvpr.commands`), each imported on use."""
 
     @staticmethod
     def _elsewhere() -> dict[str, EntryPoint]:
@@ -41,7 +41,7 @@ class VerbsOnUse(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if own := super().get_command(ctx, cmd_name):
-            return own  # without a look at every package that is installed
+            return own  # does not search the installed packages
         point = self._elsewhere().get(cmd_name)
         return get_command(point.load()) if point else None
 
@@ -73,14 +73,14 @@ def structvpr(
     """Visual place recognition on the device: a frame in, a place out.
 
     \b
-    Example: a map of your own photographs, and a question to it
+    Example: build a map from your photographs, then localise another one
       structvpr map build model.onnx photos/ campus.places
       structvpr query model.onnx query.jpg --map campus.places
     """
 
 
 def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True) -> None:
-    """Run the command. What the user can mend ends in one sentence on stderr and exit code 2.
+    """Run the command. An error that the user can fix prints one sentence on stderr, and the exit code is 2.
 
     Args:
         arguments: its words; None for those of this process.
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
     """
     words = None if arguments is None else list(arguments)
     if threading.current_thread() is threading.main_thread():
-        # A service manager's stop is a Ctrl-C: what a verb was writing is cleared away.
+        # Treat a service manager's stop as Ctrl-C, so that a verb removes what it was writing.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     listen_to_decoders()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -97,11 +97,9 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
         app(args=words, prog_name="structvpr", standalone_mode=exit_when_done)
     except Error as error:
         sentence = str(error)
-    except OSError as error:  # what no module expected: a name that is too long, a folder that may not be entered
-        sentence = (
-            f"{error.filename or 'a file'}: the system refuses it ({error.strerror or error}), expected a file or a "
-            "folder that can be used; check the path and its permissions"
-        )
+    except OSError as error:  # not foreseen by any module: a name that is too long, a folder without permission
+        refused = f"{error.filename or 'a file'}: the system refuses it ({error.strerror or error})"
+        sentence = f"{refused}; check the path and its permissions"
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         called = words if words is not None else sys.argv[1:]
@@ -111,7 +109,7 @@ def main(arguments: Sequence[str] | None = None, *, exit_when_done: bool = True)
         remedy = f'`pip install "structvpr[{extra}]"`, or `pip install ".[{extra}]"` in a checkout'
         if package == "onnx" and called[:2] != ["export", "onnx"] and extra == "export":
             remedy = "`pip install onnx`"  # a device that builds engines needs no torch, which the extra brings
-        sentence = f"the package {package} is not installed, expected it for this verb; run {remedy}"
+        sentence = f"the package {package} is not installed; run {remedy}"
     else:
         return
     typer.echo(f"structvpr: {sentence}", err=True)

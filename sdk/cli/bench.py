@@ -1,4 +1,4 @@
-"""structvpr bench: how long a query takes here."""
+"""structvpr bench: time queries on this machine."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from .console import print_json, print_table, progress_bars
 
 __all__ = ["bench"]
 
-MOST_FRAMES = 64  # kept in memory, asked in turn
+MOST_FRAMES = 64  # kept in memory, queried in turn
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="The network: a model.onnx or a model.engine.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The network, a model.onnx or a model.engine.", show_default=False)],
     map_path: Annotated[
-        Path | None, typer.Option("--map", help="The map; without one, --places random descriptors.")
+        Path | None, typer.Option("--map", help="The map. Without it, a map of --places random descriptors is made.")
     ] = None,
-    places: Annotated[int, typer.Option(min=1, help="Without --map: places in the map that is made.")] = 10_000,
-    frames: Annotated[Path | None, typer.Option(help="Images or a video to ask about; default: 640x480 noise.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure the steady state.")] = 5.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of one inference.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    places: Annotated[int, typer.Option(min=1, help="Without --map: number of places.")] = 10_000,
+    frames: Annotated[Path | None, typer.Option(help="Images or a video to query; default: 640x480 noise.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of the steady-state measurement, s.")] = 5.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads per inference; default: one a core, at most four.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Time queries on this machine.
+    """Time queries on this machine, stage by stage.
 
-    Batch 1, each stage by itself; cold start and first inference apart from the steady state.
+    Queries run one at a time. Cold start and steady state are measured separately.
 
     \b
     Example
@@ -47,8 +49,8 @@ def bench(
         images = _read_frames(frames)
         with Localizer(model, map_path, threads=threads, progress=tell) as localizer:
             if len(localizer) == 0:
-                raise MapError(f"{map_path}: the map is empty, expected places; add some with `structvpr map build`")
-            localizer.index.build_graph()  # it would be built meanwhile, by a thread that the queries compete with
+                raise MapError(f"{map_path}: the map is empty; add places with `structvpr map build`")
+            localizer.store.wait_until_ready()  # else queries would compete with the thread that builds the graph
             steady = measure_steady_state(localizer, images, seconds, tell)
             contract = localizer.contract
             memory = memory_bytes()

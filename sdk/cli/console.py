@@ -1,4 +1,4 @@
-"""What the verbs share: progress bars, tables, JSON."""
+"""Output of the verbs: progress bars, tables, JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["print_json", "print_table", "progress_bars"]
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function to tell (what, done, total); it draws one bar a kind of work, on stderr, gone at the end.
+    """A function to call with (what, done, total). It draws one bar for each `what` on stderr, and clears them later.
 
-    A total of 0 is not known: the bar only shows that something goes on. Nothing is drawn where stderr is no terminal.
+    With a total of 0 the bar only shows activity. Nothing is drawn if stderr is not a terminal.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
     drawn = sys.stderr.isatty()
-    # A descriptor of its own: standard error is diverted while images are decoded, see `listen_to_decoders`.
+    # A duplicate descriptor: stderr is redirected while images are decoded, see `listen_to_decoders`.
     stream = os.fdopen(os.dup(sys.stderr.fileno()), "w") if drawn else io.StringIO()
     with stream, Progress(*columns, console=Console(file=stream), transient=True, disable=not drawn) as bars:
 
@@ -40,7 +40,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: the first column to the left, figures to the right. Empty headers are not shown."""
+    """Print a table on stdout: the first column left-aligned, the others right-aligned. Empty headers are hidden."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(headers))
     for i, header in enumerate(headers):
         table.add_column(header, justify="left" if i == 0 else "right", overflow="fold")
@@ -50,5 +50,5 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_json(record: Any) -> None:
-    """One JSON document on stdout, for machines."""
+    """Print one JSON document on stdout."""
     typer.echo(json.dumps(record, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""structvpr doctor: what this machine has, and what to install for the rest."""
+"""structvpr doctor: which runtimes this machine has, and how to install the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARK: dict[Status, str] = {"ok": "+", "missing": "-", "broken": "!"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One part of the machine: whether it is there, what it is, and what to do if it is not."""
+    """One part of the machine: its status, what was found, and the remedy."""
 
     part: str
     status: Status
@@ -29,10 +29,10 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False) -> None:
-    """Say what this machine can run.
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show what this machine can run, and what to install for the rest.
 
-    And what to install for the rest; exit code 1 if it cannot localise.
+    The exit code is 1 if it cannot localise.
 
     \b
     Example
@@ -81,7 +81,7 @@ def _search() -> Finding:
 
     costs = ", ".join(f"{name} {float(f'{nanoseconds:.3g}'):g}" for name, nanoseconds in search_costs().items())
     path = costs_path()
-    kept = "measured now, for there is nowhere to keep them"
+    kept = "measured now; no folder can keep them"
     if path is not None and path.exists():
         kept = f"measured once, kept in {path} (remove it to measure again)"
     return Finding("search", "ok", f"{PlaceIndex(1).instruction_set}, costs in ns: {costs}; {kept}")
@@ -100,7 +100,7 @@ def _onnxruntime(driver: Finding) -> Finding:
 
 
 def _openvino(device: dict[str, Any]) -> Finding:
-    # Looked for, not imported: that takes longer than all else here.
+    # Only looked up: importing it takes longer than everything else here.
     if importlib.util.find_spec("openvino") is None:
         remedy = 'for the CPU alone, and optional: `pip install "structvpr[openvino]"`'
         return Finding("OpenVINO", "missing", "no package openvino", remedy)

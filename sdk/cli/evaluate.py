@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Sequence
+import contextlib
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 import typer
 from typer.core import TyperCommand
 
-from sdk import Backend, FrameError, MapError, open_backend, prepare
-from sdk._core import PlaceIndex, l2_normalize
-from sdk.evaluation.recall import recall_at_k
-from sdk.evaluation.sets import EvaluationSet, find_dataset, read_frame_sets, read_position_set
-from sdk.frames.image_file import read_image
+from sdk import UsageError, open_backend
+from sdk.describer import Describer
+from sdk.evaluation.evaluator import SetRecall, measure_recall
+from sdk.evaluation.sets import find_dataset, read_frame_sets, read_position_set
 
 from .console import print_json, print_table, progress_bars
 
@@ -27,7 +24,7 @@ MANY = ("--recall_values", "--tolerance_frames")
 
 
 class ManyValues(TyperCommand):
-    """Takes `--recall_values 1 5 10`, as the field's tools do: an option's further values follow it."""
+    """Accepts several values after one option (`--recall_values 1 5 10`), as other VPR tools do."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         spread: list[str] = []
@@ -52,25 +49,29 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    database_folder: Annotated[Path | None, typer.Option("--database_folder", help="Images with positions.")] = None,
-    queries_folder: Annotated[Path | None, typer.Option("--queries_folder", help="Images with positions.")] = None,
+    database_folder: Annotated[
+        Path | None, typer.Option("--database_folder", help="The database: images with positions.")
+    ] = None,
+    queries_folder: Annotated[
+        Path | None, typer.Option("--queries_folder", help="The queries: images with positions.")
+    ] = None,
     positive_dist_threshold: Annotated[
-        float, typer.Option("--positive_dist_threshold", help="With folders: an answer this near is right, m.")
+        float, typer.Option("--positive_dist_threshold", help="With folders: radius of right answers, m.")
     ] = 25.0,
     tolerance_frames: Annotated[
         list[int] | None,
-        typer.Option("--tolerance_frames", help="With a data set: frames to either side of the counterpart.  [1 3 8]"),
+        typer.Option("--tolerance_frames", help="With a data set: frames an answer may be off.  [1 3 8]"),
     ] = None,
     recall_values: Annotated[
-        list[int] | None, typer.Option("--recall_values", help="The K of R@K.  [1 5 10 20]")
+        list[int] | None, typer.Option("--recall_values", help="The values of K in R@K.  [1 5 10 20]")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure recall at K on a data set.
 
-    Recall at K is the share of queries with a true place among their first K answers, by exact search. What is
-    right is stated with each row. "all" counts a query without a true place as a miss (VPR-methods-evaluation),
-    "matched" leaves it out (MSLS).
+    Recall at K is the share of queries with a true place among their first K answers, by exact search. Each row says
+    what counts as right. "all" counts a query without a true place as a miss (VPR-methods-evaluation), "matched" leaves
+    it out (MSLS). Queries whose ground truth is marked as not trusted are always left out.
 
     \b
     Example
@@ -79,104 +80,47 @@ def evaluate(
           --positive_dist_threshold 25 --recall_values 1 5 10 20
     """
     ks = sorted(set(recall_values or (1, 5, 10, 20)))
-    if min(ks) < 1 or min(tolerance_frames or [0]) < 0 or not 0 <= positive_dist_threshold < float("inf"):
-        raise MapError(
-            f"--recall_values {ks} --tolerance_frames {tolerance_frames} --positive_dist_threshold "
-            f"{positive_dist_threshold} were given, expected K >= 1, frames >= 0 and metres >= 0; correct them"
-        )
+    if min(ks) < 1:
+        raise UsageError(f"--recall_values has {min(ks)}; give K >= 1")
+    if min(tolerance_frames or [0]) < 0:
+        raise UsageError(f"--tolerance_frames has {min(tolerance_frames or [0])}; give frames >= 0")
+    if not (math.isfinite(positive_dist_threshold) and positive_dist_threshold >= 0):
+        raise UsageError(f"--positive_dist_threshold is {positive_dist_threshold}; give metres >= 0")
     if dataset is not None:
         sets = read_frame_sets(find_dataset(dataset), tolerance_frames or (1, 3, 8))
     elif database_folder is not None and queries_folder is not None:
         sets = [read_position_set(database_folder, queries_folder, positive_dist_threshold)]
     else:
-        raise MapError("no data was named, expected a data set, or --database_folder and --queries_folder; see --help")
-    backend = open_backend(model)
-    try:
-        with progress_bars() as tell:
-            database, _ = _describe(backend, sets[0].database, "database", tell)
-            results = [_evaluate(backend, a_set, database, ks, tell) for a_set in sets]
-    finally:
-        backend.close()
+        raise UsageError("no data was named; give a data set, or --database_folder and --queries_folder")
+    with contextlib.closing(open_backend(model)) as backend, progress_bars() as tell:
+        results = measure_recall(Describer(backend), sets, ks, tell)
+    contract = backend.contract
     if as_json:
-        contract = backend.contract
-        print_json(
-            {"model": contract.name, "identity": contract.identity, "precision": contract.precision, "sets": results}
-        )
+        head = {"model": contract.name, "identity": contract.identity, "precision": contract.precision}
+        print_json({**head, "sets": [asdict(result) for result in results]})
         return
     for result in results:
         _print(result)
 
 
-def _describe(
-    backend: Backend, files: Sequence[Path], what: str, tell: Any
-) -> tuple[npt.NDArray[np.float32], list[float]]:
-    """Descriptors of image files, float32 (n, D) of unit length, and milliseconds of each without the decoding."""
-    rows, times_ms = [], []
-    for done, path in enumerate(files, start=1):
-        frame = read_image(path)
-        started = time.perf_counter()
-        try:
-            batch = prepare(frame, backend.contract)
-        except FrameError as error:
-            raise FrameError(f"{path}: {error}") from None
-        rows.append(l2_normalize(backend.infer(batch)))
-        times_ms.append((time.perf_counter() - started) * 1e3)
-        tell(what, done, len(files))
-    return np.stack(rows), times_ms
-
-
-def _evaluate(
-    backend: Backend, a_set: EvaluationSet, database: npt.NDArray[np.float32], ks: Sequence[int], tell: Any
-) -> dict[str, Any]:
-    queries, describe_ms = _describe(backend, a_set.queries, a_set.name, tell)
-    index = PlaceIndex(database.shape[1], precision="float32")  # recall of the network's figures, not of rounded ones
-    index.add(np.arange(len(database)), database)
-    ranked, search_ms = [], []
-    for row in queries:  # one by one, as a robot asks
-        started = time.perf_counter()
-        ranked.append(index.search(row, max(ks), exact=True)[0])
-        search_ms.append((time.perf_counter() - started) * 1e3)
-    answers = np.stack(ranked)
-    ks = [k for k in ks if k <= answers.shape[1]]
-    if not ks:
-        raise MapError(f"no K of --recall_values is at most {len(database)}, the images of the database; ask for less")
-    protocols = []
-    for protocol, positives in a_set.positives.items():
-        protocols.append(
-            {
-                "right": protocol,
-                "queries": len(positives),
-                "matched": sum(len(true) > 0 for true in positives),
-                "recall_all": {f"R@{k}": recall_at_k(answers, positives, k, count_unmatched=True) for k in ks},
-                "recall_matched": {
-                    # None and not nan, which JSON does not have
-                    f"R@{k}": recall_at_k(answers, positives, k) if any(map(len, positives)) else None
-                    for k in ks
-                },
-            }
-        )
-    return {
-        "queries": a_set.name,
-        "database": len(database),
-        "protocols": protocols,
-        "describe_ms": statistics.median(describe_ms),
-        "search_ms": statistics.median(search_ms),
-    }
-
-
-def _print(result: dict[str, Any]) -> None:
+def _print(result: SetRecall) -> None:
     rows = []
-    for protocol in result["protocols"]:
-        every = protocol["queries"] == protocol["matched"]
-        for counted, recalls in [("all" if not every else "all matched", "recall_all"), ("matched", "recall_matched")]:
-            if every and counted == "matched":
-                continue  # the same figures
-            number = protocol["queries"] if recalls == "recall_all" else protocol["matched"]
-            figures = ["-" if value is None else f"{100 * value:.1f}" for value in protocol[recalls].values()]
-            rows.append((f"{result['queries']}, {protocol['right']}", f"{number} {counted}", *figures))
-    names = list(result["protocols"][0]["recall_all"])
-    print_table((f"right within (database {result['database']})", "queries", *names), rows)
+    for protocol in result.protocols:
+        title = f"{result.queries}, {protocol.right}"
+        if protocol.queries == protocol.matched:
+            counted: list[tuple[str, Any]] = [(f"{protocol.queries} all matched", protocol.recall_all)]
+        else:
+            counted = [
+                (f"{protocol.queries} all", protocol.recall_all),
+                (f"{protocol.matched} matched", protocol.recall_matched),
+            ]
+        for queries, recalls in counted:
+            figures = ["-" if value is None else f"{100 * value:.1f}" for value in recalls.values()]
+            rows.append((title, queries, *figures))
+    print_table((f"right within (database {result.database})", "queries", *result.protocols[0].recall_all), rows)
+    if result.untrusted:
+        typer.echo(f"{result.queries}: {result.untrusted} queries left out, whose ground truth is not trusted")
     typer.echo(
-        f"{result['describe_ms'] + result['search_ms']:.2f} ms a query (median): describe {result['describe_ms']:.2f}, "
-        f"search {result['search_ms']:.3f}; images decoded beforehand\n"
+        f"{result.describe_ms + result.search_ms:.2f} ms per query (median): describe {result.describe_ms:.2f}, "
+        f"search {result.search_ms:.3f}; decoding not included\n"
     )

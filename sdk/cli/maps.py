@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sdk import Localizer, MapError, PlaceMap, open_backend, open_source
+from sdk import PlaceMap, open_backend, open_source
 from sdk._core import IndexFileError
 from sdk.index.file import WAYS, index_path, load_index, method_of
 from sdk.index.map_index import GRAPH_FROM, MapIndex
 from sdk.index.search_costs import COSTS_FROM, search_costs
-from sdk.places.database import place_new_map, sweep
+from sdk.stores.build import build_map, wait_for_graph
 
 from .console import print_json, print_table, progress_bars
 
@@ -26,32 +24,35 @@ LEAST_GRAPH_RECALL = 0.95
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 MapArgument = Annotated[Path, typer.Argument(help="The map, a .places file.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
 def maps() -> None:
-    """Make maps and look after them."""
+    """Build, inspect, check and copy maps."""
 
 
 @app.command()
 def build(
-    model: Annotated[Path, typer.Argument(help="The network: a model.onnx or a model.engine.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The network, a model.onnx or a model.engine.", show_default=False)],
     source: Annotated[
         Path, typer.Argument(help="A folder of images, a CSV of places, or a video.", show_default=False)
     ],
     map_path: Annotated[
-        Path | None, typer.Argument(metavar="[MAP]", help="The map to write; default: beside the model.")
+        Path | None,
+        typer.Argument(metavar="[MAP]", help="The map to write.  [default: <model>.places beside the model]"),
     ] = None,
-    append: Annotated[bool, typer.Option(help="Add to a map that exists.")] = False,
-    every_s: Annotated[float | None, typer.Option(help="Of a video: seconds between the frames taken.")] = None,
+    append: Annotated[bool, typer.Option(help="Add to an existing map.")] = False,
+    every_s: Annotated[
+        float | None, typer.Option(help="Take one frame every so many seconds of a video; default: every frame.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a map from images or a video.
+    """Build a map from images or a video.
 
     A folder may hold a places.csv (image,x_m,y_m[,z_m,heading_deg,timestamp_s,name,traverse] or
     image,lat_deg,lon_deg,…), or images named @UTM_east@UTM_north@…@.jpg, or plain images without positions.
-    The map appears when it is complete; if an image cannot be read, nothing is written.
+    The map appears when it is complete. If an image cannot be read, nothing is written.
 
     \b
     Example
@@ -60,69 +61,27 @@ def build(
     """
     map_path = map_path or model.parent / f"{model.stem}.places"
     frames = open_source(source, every_s=every_s)
-    if map_path.exists() != append:
-        found, remedy = (
-            ("exists already", "add to it with --append") if not append else ("does not exist", "drop --append")
-        )
-        raise MapError(
-            f"{map_path}: {found}, expected {'a map' if append else 'a new file'}; {remedy}, or name another"
-        )
-    started = time.perf_counter()
-    # A map of its own even for --append: what cannot be read is found before the map is touched.
-    working = map_path.with_name(f"{map_path.name}.new-{os.getpid()}")
-    with contextlib.ExitStack() as stack:
-        tell = stack.enter_context(progress_bars())
-        backend = stack.enter_context(contextlib.closing(open_backend(model)))
-        # Opened first: that it is the map of another model is said before the long work.
-        old = stack.enter_context(Localizer(backend, map_path, progress=tell)) if append else None
-        if old is not None:
-            old.map.claim()  # and that another process is writing it
-        geography = old.map.geography if old is not None else frames.geography or "local"
-        # Before too: a killed build may have had our process id, in a container at each start.
-        sweep(map_path, "new", mine=True)
-        stack.callback(sweep, map_path, "new", mine=True)
-        PlaceMap.create(working, backend.contract, geography=geography).close()
-        with Localizer(backend, working, progress=tell) as new:
-            if old is not None and frames.geography not in (None, geography):
-                raise MapError(
-                    f"{source}: its positions are {frames.geography}, expected {geography} as {map_path} declares; "
-                    "build a map of its own for them"
-                )
-            added = new.build(frames, progress=tell)
-            if added == 0:
-                raise MapError(f"{source}: gave no frame, expected at least one; check the file")
-            if old is None:
-                no_graph = _build_graph(new.index)
-            else:
-                pairs = [pair for batch in new.map.stored() for pair in batch]
-                old.add_described(new.map.all_places(), new.map.decode(pairs))
-                no_graph = _build_graph(old.index)
-        if old is None:
-            place_new_map(working, map_path)
-            with contextlib.suppress(FileNotFoundError):  # where there was no room for it
-                index_path(working).replace(index_path(map_path))
-    seconds = time.perf_counter() - started
+    with progress_bars() as tell, contextlib.closing(open_backend(model)) as backend:
+        built = build_map(backend, frames, map_path, name=str(source), append=append, progress=tell)
     if as_json:
-        print_json({"map": str(map_path), "places": added, "seconds": seconds, "graph_error": no_graph})
-    else:
-        typer.echo(f"{map_path}: {added} places in {seconds:.1f} s ({seconds / added * 1e3:.1f} ms a place)")
-        if no_graph is not None:
-            typer.echo(f"{map_path}: {no_graph}")
-
-
-def _build_graph(index: MapIndex) -> str | None:
-    """Wait for the graph; what to say if there is none, for a map without it is a map all the same."""
-    try:
-        index.build_graph()
-    except Exception as error:
-        found = f"{type(error).__name__}: {error}".rstrip(": ")
-        return f"its graph could not be built ({found}), expected memory for it; until the next opening it is scanned"
-    return None
+        print_json(
+            {
+                "map": str(map_path),
+                "places": built.places,
+                "seconds": built.seconds,
+                "graph_error": built.graph_error,
+            }
+        )
+        return
+    ms = built.seconds / built.places * 1e3
+    typer.echo(f"{map_path}: {built.places} places in {built.seconds:.1f} s ({ms:.1f} ms a place)")
+    if built.graph_error is not None:
+        typer.echo(f"{map_path}: {built.graph_error}")
 
 
 @app.command()
 def info(map_path: MapArgument, as_json: Json = False) -> None:
-    """Say what a map holds, and which model made it.
+    """Show what a map holds and which model made it.
 
     \b
     Example
@@ -157,9 +116,9 @@ def info(map_path: MapArgument, as_json: Json = False) -> None:
 
 
 def _way(place_map: PlaceMap) -> str | None:
-    """How the map's index is searched, None if it has none that can be."""
+    """How the map's index is searched; None if it has no usable index."""
     try:
-        index, _, _ = load_index(place_map)
+        index, _ = load_index(place_map)
         if len(index) >= COSTS_FROM:
             index.set_costs(search_costs())
         return WAYS[method_of(index)]
@@ -169,7 +128,7 @@ def _way(place_map: PlaceMap) -> str | None:
 
 def _text(value: object) -> str:
     if value is None:
-        return "none; it is built at the next opening"
+        return "none; the next opening builds it"
     if isinstance(value, list):
         return ", ".join(value) or "none named"
     if isinstance(value, bool):
@@ -179,9 +138,9 @@ def _text(value: object) -> str:
 
 @app.command()
 def verify(map_path: MapArgument, as_json: Json = False) -> None:
-    """Read every byte of a map and of its index.
+    """Check every byte of a map and of its index.
 
-    Exit code 1 if something is wrong.
+    The exit code is 1 if something is wrong.
 
     \b
     Example
@@ -195,7 +154,7 @@ def verify(map_path: MapArgument, as_json: Json = False) -> None:
             with progress_bars() as tell:
                 index = MapIndex(place_map, tell)
                 index.verify()
-                no_graph = _build_graph(index)
+                no_graph = wait_for_graph(index)
             search = WAYS[index.method()]
             if not index.has_graph:
                 search += f" (a graph from {GRAPH_FROM:,} places on)"
@@ -227,7 +186,7 @@ def export(
     copy: Annotated[Path, typer.Argument(help="The new file.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Copy a map, also while it is written.
+    """Copy a map. It works while another process writes the map.
 
     The copy is one consistent, compacted file.
 

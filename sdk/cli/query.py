@@ -1,4 +1,4 @@
-"""structvpr query: where were these frames taken?"""
+"""structvpr query: localise frames in a map."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import typer
 
-from sdk import Error, FrameError, Localization, Localizer, MapError, Match, Place, open_source
-from sdk.answers import Geography, distance_m
+from sdk import (
+    DataError,
+    Error,
+    FrameError,
+    FrameInfo,
+    Localization,
+    Localizer,
+    MapError,
+    Match,
+    Place,
+    UsageError,
+    open_source,
+)
 from sdk.frames.image_file import read_image
-from sdk.frames.sources import read_places_csv
+from sdk.frames.places_csv import read_places_csv
+from sdk.geography import Geography, distance_m
 from sdk.pages.report import ReportRow, thumbnail, write_report
 
 from .console import print_table
@@ -29,33 +41,45 @@ RECALLS = (1, 5)
 
 @dataclass(frozen=True)
 class Answer:
-    """A small picture of the frame for the page, the place it was asked under (a name, no position), and the answer."""
+    """One answered query: a thumbnail for the page, the frame's name as a place without position, and the answer."""
 
     picture: npt.NDArray[np.uint8] | None
-    asked: Place
+    asked: FrameInfo
     localization: Localization
 
 
 def query(
-    model: Annotated[Path, typer.Argument(help="The network: a model.onnx or a model.engine.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The network, a model.onnx or a model.engine.", show_default=False)],
     source: Annotated[Path, typer.Argument(help="An image, a folder of images, or a video.", show_default=False)],
     map_path: Annotated[
-        Path | None, typer.Option("--map", help="The map.  [default: <model>.places]", show_default=False)
+        Path | None,
+        typer.Option("--map", help="The map.  [default: <model>.places beside the model]", show_default=False),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Matches a frame.")] = 5,
-    apart_m: Annotated[float | None, typer.Option(help="Matches at least this far apart, m.")] = None,
-    every_s: Annotated[float | None, typer.Option(help="Of a video: seconds between the frames taken.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of matches per frame.")] = 5,
+    apart_m: Annotated[
+        float | None, typer.Option(help="Keep only matches that are at least this many metres apart.")
+    ] = None,
+    every_s: Annotated[
+        float | None, typer.Option(help="Take one frame every so many seconds of a video; default: every frame.")
+    ] = None,
     truth: Annotated[
-        Path | None, typer.Option(help="CSV of where the frames were taken; read after all are answered.")
+        Path | None,
+        typer.Option(help="CSV with the true positions of the frames. It is read after all queries are answered."),
     ] = None,
     radius_m: Annotated[
-        float, typer.Option("--positive_dist_threshold", help="With --truth: a match this near is right, m.")
+        float, typer.Option("--positive_dist_threshold", help="With --truth: a match within this many metres is right.")
     ] = 25.0,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page of queries and matches.")] = None,
-    map_images: Annotated[Path | None, typer.Option(help="With --report: the folder of the map's images.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a frame and line.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page that shows each query beside its best match.")
+    ] = None,
+    map_images: Annotated[
+        Path | None, typer.Option(help="With --report: the folder that holds the map's images.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object per frame.")] = False,
 ) -> None:
-    """Say where frames were taken. No position of theirs is read before all are answered.
+    """Localise frames: print the most similar places of a map.
+
+    The frames' own positions are never used to answer.
 
     \b
     Example
@@ -64,29 +88,28 @@ def query(
       structvpr query model.onnx dusk/ --map day.places --truth dusk.csv --report report.html --map-images day/
     """
     if not (math.isfinite(radius_m) and radius_m >= 0):
-        raise MapError(f"--positive_dist_threshold is {radius_m}, expected metres >= 0; correct it")
+        raise UsageError(f"--positive_dist_threshold is {radius_m}, expected metres >= 0")
     if truth is not None and not truth.is_file():
-        raise MapError(f"{truth}: there is no such file, expected a CSV of places; check the path")
+        raise DataError(f"{truth}: there is no such file; pass a CSV of places")
     frames = open_source(source, every_s=every_s, positions=False)
     answers = []
     with Localizer(model, map_path) as localizer:
         if len(localizer) == 0:
-            raise MapError(
-                f"{localizer.map.path}: the map is empty, expected places; add some with `structvpr map build`"
-            )
+            raise MapError(f"{localizer.store.location}: the map is empty; add places with `structvpr map build`")
         for sighting in frames:
             try:
                 localization = localizer.query(sighting.frame, k, apart_m=apart_m)
             except FrameError as error:
-                raise FrameError(f"{sighting.place.label}: {error}") from None
-            # What the page needs of the frame and no more: a drive's frames would fill the memory.
-            answer = Answer(thumbnail(sighting.frame) if report else None, sighting.place, localization)
+                raise FrameError(f"{sighting.info.label}: {error}") from None
+            # Only a thumbnail is kept: the frames of a drive would fill the memory.
+            answer = Answer(thumbnail(sighting.frame) if report else None, sighting.info, localization)
             if as_json:
-                typer.echo(json.dumps(_as_record(answer), ensure_ascii=False))
+                asked = {"query": answer.asked.label, "timestamp_s": answer.asked.timestamp_s}
+                typer.echo(json.dumps({**asked, **localization.to_record()}, ensure_ascii=False))
             else:
-                _print_answer(answer, len(frames))
+                _print_answer(answer, frames.num_frames)
             answers.append(answer)
-        geography = localizer.map.geography
+        geography = localizer.store.geography
     verdicts = _judge(answers, truth, geography, radius_m) if truth else [[] for _ in answers]
     summary = _summary(answers, verdicts, k, radius_m) if truth else _timing(answers)
     if not as_json:
@@ -97,31 +120,9 @@ def query(
             typer.echo(f"{report}: {len(answers)} answers, open it in a browser")
 
 
-def _as_record(answer: Answer) -> dict[str, Any]:
-    localization = answer.localization
-    return {
-        "query": answer.asked.label,
-        "timestamp_s": answer.asked.timestamp_s,
-        "known": localization.known,
-        "probability": localization.probability,
-        "reason": localization.reason,
-        "matches": [
-            {
-                "id": match.place.id,
-                "name": match.place.label,
-                "similarity": round(match.similarity, 6),
-                "position": match.place.position,
-                "heading_deg": match.place.heading_deg,
-            }
-            for match in localization.matches
-        ],
-        "timings_ms": {stage: round(ms, 4) for stage, ms in localization.timings_ms.items()},
-    }
-
-
-def _print_answer(answer: Answer, num_frames: int) -> None:
+def _print_answer(answer: Answer, num_frames: int | None) -> None:
     matches = answer.localization.matches
-    if num_frames > 1:
+    if num_frames != 1:
         best = matches[0]
         typer.echo(f"{answer.asked.label}  ->  {best.place.label}  {best.similarity:.3f}{_where(best.place)}")
         return
@@ -145,12 +146,10 @@ def _judge(answers: Sequence[Answer], truth: Path, geography: Geography, radius_
     """Metres between the true position and each match's, per answer; None where one is not known."""
     source = read_places_csv(truth)
     if source.geography != geography:
-        raise MapError(f"{truth}: its positions are {source.geography}, expected {geography} as the map declares")
-    positions = {place.image: place.position for _, place in source.files}
+        raise DataError(f"{truth}: its positions are {source.geography}, expected {geography} as in the map")
+    positions = {info.image: info.position for _, info in source.files}
     if not any(answer.asked.image in positions for answer in answers):
-        raise MapError(
-            f"{truth}: names none of the frames that were asked about, expected their file names; correct it"
-        )
+        raise DataError(f"{truth}: names none of the queried frames; its column image must hold their file names")
 
     def error_m(answer: Answer, match: Match) -> float | None:
         true, found = positions.get(answer.asked.image), match.place.position
@@ -214,4 +213,4 @@ def _map_frame(place: Place, folder: Path | None) -> npt.NDArray[np.uint8] | Non
     try:
         return thumbnail(read_image(folder / place.image))
     except Error:
-        return None  # the page shows the name alone: a map outlives its photographs
+        return None  # the page shows only the name: a map outlives its photographs

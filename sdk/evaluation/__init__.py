@@ -1,1 +1,1 @@
-"""Measurements: recall at K, data sets with ground truth, latency."""
+"""Measuring recall on data sets with ground truth, and latency."""

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from .._core import l2_normalize
 from ..answers import Place
 from ..errors import EngineError
-from ..index.file import WAYS
 from ..localizer import Localizer
 from ..places.place_map import PlaceMap
 
@@ -43,7 +42,7 @@ mark("import")
 backend = sdk.open_backend(sys.argv[1], threads=int(sys.argv[3]) or None)
 mark("load the network")
 frame = numpy.zeros((480, 640, 3), numpy.uint8) + numpy.arange(640, dtype=numpy.uint8)[:, None]
-backend.infer(sdk.prepare(frame, backend.contract))
+backend.infer(sdk.prepare(frame, backend.contract.size))
 mark("first inference")
 localizer = sdk.Localizer(backend, sys.argv[2])
 mark("open the map, warm up")
@@ -113,10 +112,10 @@ def measure_steady_state(
         localizer: open, its map of the size that matters.
         frames: asked in turn.
         seconds: how long, after a warm-up that is not counted.
-        progress: told as (what, done, total) in hundredths of the time.
+        progress: called with (what, done, total), in hundredths of the time.
 
     Returns:
-        "queries", "queries_per_s", "map_places", "search" (a value of `WAYS`), and "stages_ms": min, p50,
+        "queries", "queries_per_s", "map_places", "search" (how, in words), and "stages_ms": min, p50,
         p90, p99 and max of each stage and of the whole query.
     """
     for i in range(WARM_UP_QUERIES):
@@ -135,7 +134,7 @@ def measure_steady_state(
         "queries": queries,
         "queries_per_s": queries / elapsed,
         "map_places": len(localizer),
-        "search": WAYS[localizer.index.method()],
+        "search": localizer.store.search_method(),
         "stages_ms": {
             stage: dict(zip(PERCENTILES, np.percentile(ms, list(PERCENTILES.values())).tolist(), strict=True))
             for stage, ms in times.items()

@@ -1,6 +1,6 @@
-"""Recall at K, by exact search, under protocols that are stated.
+"""Recall at K by exact search.
 
-What counts as right differs between publications, and so do the numbers of one model:
+Publications differ in what counts as right, and so does the recall of one model:
 
     protocol                     a database image is right if              a query without one
     VPR-methods-evaluation,      it lies within 25 m (UTM, zone ignored)   counts as a miss
@@ -10,7 +10,7 @@ What counts as right differs between publications, and so do the numbers of one 
     Nordland, GSV-Cities         its frame is within 1 (2,760 queries)     has one always
     VPR_Tutorial                 the data set's matrix says so             is dropped
 
-So this module returns both shares, and whoever prints one says which.
+So `recall_at_k` computes either share, and a printed figure must say which one it is.
 
 Sources: gmberton/VPR-methods-evaluation, mapillary/mapillary_sls, QVPR/Patch-NetVLAD, amaralibey/gsv-cities,
 stschubert/VPR_Tutorial, as they stood in November 2026.
@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import PlaceIndex
-from ..answers import Geography, distance_m
+from ..geography import Geography, pairs_within, to_metres
 
-__all__ = ["positives_within_frames", "positives_within_m", "rank", "recall_at_k"]
+__all__ = ["positives_within_frames", "positives_within_m", "rank", "recall_at_k", "split_rows"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -38,7 +38,7 @@ def rank(queries: npt.NDArray[np.float32], database: npt.NDArray[np.float32], k:
     Args:
         queries: float32 (num_queries, D), unit length.
         database: float32 (n, D), unit length.
-        k: answers wanted, >= 1.
+        k: number of answers, >= 1.
 
     Returns:
         int64 (num_queries, min(k, n)): database indices, most similar first, ties by index.
@@ -46,7 +46,7 @@ def rank(queries: npt.NDArray[np.float32], database: npt.NDArray[np.float32], k:
     Raises:
         ValueError: shapes or values that `PlaceIndex` refuses.
     """
-    index = PlaceIndex(database.shape[1], precision="float32")  # recall of the network's figures, not of rounded ones
+    index = PlaceIndex(database.shape[1], precision="float32")  # float16 would add its rounding to the figures
     index.add(np.arange(len(database), dtype=np.int64), database)
     return index.search(queries, k, exact=True)[0]
 
@@ -59,8 +59,8 @@ def recall_at_k(
     Args:
         ranked: int64 (num_queries, n), database indices, most similar first, n >= k.
         positives: one int64 array per query. May be empty.
-        k: answers looked at, >= 1.
-        count_unmatched: count a query without positives as a miss, instead of leaving it out.
+        k: number of answers looked at, >= 1.
+        count_unmatched: whether a query without positives counts as a miss; False leaves it out.
 
     Returns:
         Recall in [0, 1]; nan if no query is left to count.
@@ -81,31 +81,27 @@ def recall_at_k(
 
 def positives_within_m(
     geography: Geography,
-    queries: Sequence[Sequence[float]],
-    database: Sequence[Sequence[float]],
+    queries: npt.ArrayLike,
+    database: npt.ArrayLike,
     radius_m: float,
 ) -> list[Indices]:
     """The database positions within a radius of each query's.
 
     Args:
-        geography: what the positions are, see `Place`.
-        queries: positions asked about.
-        database: positions of the map.
-        radius_m: inclusive, in metres.
+        geography: what the positions are, see `distance_m`.
+        queries: positions of the queries, float64 (Q, 3).
+        database: positions of the database, float64 (M, 3).
+        radius_m: inclusive, >= 0. Distances are those of `distance_m`: straight lines, with the altitude.
 
     Returns:
         One int64 array of database indices per query, ascending.
     """
-    if geography == "local":
-        points = np.asarray(database, dtype=np.float64).reshape(-1, 3)
-        return [
-            np.flatnonzero(np.linalg.norm(points - np.asarray(query, dtype=np.float64), axis=1) <= radius_m)
-            for query in queries
-        ]
-    return [
-        np.array([i for i, place in enumerate(database) if distance_m(geography, query, place) <= radius_m], np.int64)
-        for query in queries
-    ]
+    asked_m, points_m = (
+        to_metres(geography, np.asarray(positions, np.float64).reshape(-1, 3)) for positions in (queries, database)
+    )
+    pairs = [pair[:2] for pair in pairs_within(asked_m, points_m, radius_m)]
+    row, found = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
+    return split_rows(found, np.bincount(row, minlength=len(asked_m)))
 
 
 def positives_within_frames(counterparts: Sequence[int | None], num_database: int, tolerance: int) -> list[Indices]:
@@ -125,3 +121,14 @@ def positives_within_frames(counterparts: Sequence[int | None], num_database: in
         else np.array([], np.int64)
         for true in counterparts
     ]
+
+
+def split_rows(values: Indices, counts: npt.NDArray[np.int64]) -> list[Indices]:
+    """Cut one array of values into one array for each row.
+
+    Args:
+        values: int64 (counts.sum(),), row after row.
+        counts: int64 (rows,), values of each row.
+    """
+    ends = np.cumsum(counts).tolist()
+    return [values[first:end] for first, end in zip([0, *ends], ends, strict=False)]

@@ -1,1 +1,1 @@
-"""Frames: where they come from, and what a network is fed."""
+"""Reading frames from images, folders, CSVs and videos, and preparing them for a network."""

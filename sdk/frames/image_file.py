@@ -1,4 +1,4 @@
-"""Image files: read whole or not at all."""
+"""Reading image files. A damaged file is an error."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ JPEG_START = b"\xff\xd8"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
 
-# What libjpeg says of a scan that it could not follow. A few extraneous bytes are what many webcams leave.
+# libjpeg's words for a scan that it could not follow. Many webcams leave a few extraneous bytes, which are harmless.
 DAMAGE = re.compile(rb"bad Huffman code|premature end|Premature end|[0-9]{2,} extraneous bytes")
 
-_said: IO[bytes] | None = None  # what decoders print, where a program has asked for it
+_said: IO[bytes] | None = None  # what decoders print, if `listen_to_decoders` was called
 _one_at_a_time = threading.Lock()  # a process has one standard error
 
 
 def listen_to_decoders() -> None:
-    """Keep OpenCV and what it decodes with from printing, in this process and from now on, and heed libjpeg's word.
+    """Silence the image decoders in this process from now on, and treat what libjpeg prints as errors.
 
-    Standard error is diverted while an image is decoded, so threads then decode one at a time. libjpeg tells of damage
-    nowhere else. A library leaves standard error alone.
+    libjpeg reports damage inside a JPEG only on standard error. This function diverts standard error while an image is
+    decoded, so threads then decode one at a time. It is for programs; a library must leave standard error alone.
     """
-    # OpenCV 5 has it in one place only, releases before 4.13 in the other.
+    # OpenCV 5 has the function in one place only, releases before 4.13 in the other.
     set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
     set_level(0)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
@@ -65,24 +65,21 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Read an image file as a frame: uint8 (H, W, 3), RGB, turned upright by its EXIF orientation.
 
     Raises:
-        FrameError: missing, cut short, not an image, or damaged. Of a JPEG damaged in the middle of a scan not every
-            trace can be seen; see `listen_to_decoders`.
+        FrameError: the file is missing, cut short, damaged or not an image. Damage in the middle of a JPEG's scan is
+            not always noticed; see `listen_to_decoders`.
     """
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
-        raise FrameError(f"{path}: cannot be read ({reason}), expected an image file; check the path") from None
-    # OpenCV fills what a cut file lacks with grey and says nothing; a half-grey map is worse than an error.
+        raise FrameError(f"{path}: cannot be read ({reason}); check the path") from None
+    # OpenCV fills the missing part of a cut file with grey and reports nothing.
     if data.startswith(JPEG_START):
         cut = not _jpeg_is_whole(data)
     else:
         cut = data.startswith(PNG_START) and not _png_is_whole(data)
     if cut:
-        raise FrameError(
-            f"{path}: is cut short or damaged ({len(data)} bytes), expected a whole image; copy the file again or "
-            "remove it"
-        )
+        raise FrameError(f"{path}: is cut short or damaged ({len(data)} bytes); copy the file again or remove it")
     if _said:
         with _one_at_a_time:
             with _diverted(_said):
@@ -91,12 +88,9 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     else:
         bgr, damaged = _decode(data), False
     if damaged:
-        raise FrameError(f"{path}: is damaged inside, expected a whole image; copy the file again or remove it")
+        raise FrameError(f"{path}: is damaged inside; copy the file again or remove it")
     if bgr is None:
-        raise FrameError(
-            f"{path}: cannot be decoded ({len(data)} bytes), expected an image ({' '.join(IMAGE_SUFFIXES)}); copy the "
-            "file again or remove it"
-        )
+        raise FrameError(f"{path}: cannot be decoded ({len(data)} bytes); copy the file again or remove it")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -108,11 +102,11 @@ def _decode(data: bytes) -> npt.NDArray[Any] | None:
 
 
 def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether the markers of a JPEG follow each other as they must, from its start to its end (ITU-T T.81, annex B).
+    """Whether the markers of a JPEG are in a valid order from start to end (ITU-T T.81, annex B).
 
-    Inside a scan the coder stuffs a zero after each 0xFF, so any other byte there is a marker; random damage makes
-    impossible ones soon. Damage that makes none cannot be told: the format has no checksum. An embedded thumbnail,
-    which has an end marker of its own, lies in a segment and is stepped over.
+    Inside a scan the coder writes a zero after each 0xFF, so any other byte there is a marker, and random damage soon
+    makes an impossible one. Other damage goes unnoticed, because the format has no checksum. An embedded thumbnail has
+    an end marker of its own; it lies in a segment, which is skipped.
     """
     at, restarts = 2, 0
     while at + 1 < len(data) and data[at] == 0xFF:
@@ -145,7 +139,7 @@ def _end_of_entropy(data: bytes, at: int) -> int:
 
 
 def _png_is_whole(data: bytes) -> bool:
-    """Whether the end chunk is there and each chunk that matters before it has its checksum (PNG, section 5)."""
+    """Whether a PNG has its end chunk and every critical chunk before it has the right checksum (PNG, section 5)."""
     at = len(PNG_START)
     while at + 12 <= len(data):
         kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4], "big")

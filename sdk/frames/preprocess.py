@@ -1,4 +1,4 @@
-"""From a camera frame to the network's input: the only place where an image is checked and resized."""
+"""From a camera frame to the network's input. Frames are checked and resized here and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..contract import ModelContract
-from ..errors import FrameError
+from ..errors import FrameError, UsageError
 
 __all__ = ["check_frame", "prepare"]
 
@@ -18,18 +17,16 @@ COLOURS = ("rgb", "bgr")
 
 
 def check_frame(frame: Any) -> npt.NDArray[np.uint8]:
-    """Return `frame` as it is, if it can be described.
+    """Return `frame` unchanged if it can be described.
 
     Args:
         frame: uint8 (H, W, 3), H and W >= 32 px, values 0 to 255.
 
     Raises:
-        FrameError: anything else; the message names what was found and the line that converts it.
+        FrameError: it cannot; the message says what was found and how to convert it.
     """
     if frame is None:
-        raise FrameError(
-            "the frame is None, expected an image; cv2.imread gives None where it finds none: check the path"
-        )
+        raise FrameError("the frame is None; cv2.imread returns None for a file that it cannot read, so check the path")
     if not isinstance(frame, np.ndarray):
         raise FrameError(
             f"the frame is a {type(frame).__name__}, expected a numpy array uint8 (H, W, 3); "
@@ -58,29 +55,29 @@ def check_frame(frame: Any) -> npt.NDArray[np.uint8]:
     return frame
 
 
-def prepare(frame: Any, contract: ModelContract, colour: str = "rgb") -> npt.NDArray[np.uint8]:
-    """Make the network's input from a frame: checked, stretched to the contract's size, RGB.
+def prepare(frame: Any, size: tuple[int, int], colour: str = "rgb") -> npt.NDArray[np.uint8]:
+    """Make the network's input from a frame: check it, stretch it to a size, and order its channels as RGB.
 
     Args:
         frame: uint8 (H, W, 3), H and W >= 32 px.
-        contract: says the size.
-        colour: order of the frame's channels, "rgb" or "bgr" (what OpenCV reads).
+        size: (height, width) of the network's input, px: `ModelContract.size`.
+        colour: order of the frame's channels, "rgb" or "bgr" (which OpenCV reads).
 
     Returns:
-        uint8 (1, height, width, 3), RGB, C-contiguous. Mean and std are not applied: they are in the graph.
+        uint8 (1, height, width, 3), RGB, C-contiguous. Mean and std are applied inside the network.
 
     Raises:
         FrameError: see `check_frame`.
-        ValueError: `colour` is neither "rgb" nor "bgr".
+        UsageError: `colour` is neither "rgb" nor "bgr".
     """
     if colour not in COLOURS:
-        raise ValueError(f"colour is {colour!r}, expected 'rgb' or 'bgr'")
+        raise UsageError(f"colour is {colour!r}, expected 'rgb' or 'bgr'")
     frame = check_frame(frame)
-    # INTER_AREA averages when both axes shrink, so a phone's 12 megapixels do not alias; when one enlarges, OpenCV uses
-    # a variant of bilinear. Plain bilinear gained 3 points of R@1 on one set of thumbnails and lost 3.5 of R@5 on
-    # another, so it stays one filter. Channels are swapped after the resize, when there are fewest pixels.
-    size = (contract.width, contract.height)
-    resized = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
+    # INTER_AREA averages when both axes shrink, so a photograph of 12 megapixels does not alias. When an axis grows,
+    # OpenCV uses a variant of bilinear. Plain bilinear instead gained 3 points of R@1 on one set of thumbnails and lost
+    # 3.5 of R@5 on another, so there is one filter. Channels are swapped after the resize, when there are fewer pixels.
+    height, width = size
+    resized = cv2.resize(np.ascontiguousarray(frame), (width, height), interpolation=cv2.INTER_AREA)
     if colour == "bgr":
         resized = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(resized, dtype=np.uint8)[np.newaxis]  # (1, h, w, 3)

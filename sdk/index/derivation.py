@@ -1,4 +1,4 @@
-"""How an index is derived from a map: from all of it, or from what has changed; and how either is proved."""
+"""Deriving an index from a map: from all of it, or from what has changed. Digests prove that the result is right."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ from dataclasses import dataclass
 
 from .._core import PlaceIndex
 from ..errors import MapError
-from ..places.database import MapState, Pair
-from ..places.map_reader import MapReader
+from ..places.place_map import PlaceMap
+from ..places.state import MapState, Pair
 from .file import new_index
+from .stamp import IndexStamp
 
-__all__ = ["Derivation", "Tell", "changes_since", "derive_index", "follow"]
+__all__ = ["Tell", "changes_since", "derive_index", "follow"]
 
 Tell = Callable[[int, int], object]  # places done, places in all
-PLACES_A_CALL = 4096
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """What an index follows: the map's state, and how many losses the map's journal had counted by then."""
-
-    state: MapState
-    losses: int
+PLACES_PER_CALL = 4096
 
 
 @dataclass(frozen=True)
@@ -31,10 +24,10 @@ class Changes:
 
     lost: list[int]  # ids of pairs that were removed or replaced
     fresh: list[Pair]
-    after: Derivation
+    after: IndexStamp
 
 
-def derive_index(place_map: MapReader, tell: Tell) -> tuple[PlaceIndex, Derivation]:
+def derive_index(place_map: PlaceMap, tell: Tell) -> tuple[PlaceIndex, IndexStamp]:
     """Make an index of all places of a map.
 
     Raises:
@@ -52,10 +45,10 @@ def derive_index(place_map: MapReader, tell: Tell) -> tuple[PlaceIndex, Derivati
             f"{place_map.path}: its descriptors are not those that were written, expected the digest that "
             "the map keeps of them; run `structvpr map verify` and restore the map from a copy"
         )
-    return index, Derivation(state, losses)
+    return index, IndexStamp(state, losses)
 
 
-def changes_since(place_map: MapReader, before: Derivation, last_id: int) -> Changes | None:
+def changes_since(place_map: PlaceMap, before: IndexStamp, last_id: int) -> Changes | None:
     """What has changed in a map, None if its journal does not account for all of it.
 
     The pairs of before, without those that the journal says were lost, with those that are new, must be the map's by
@@ -70,13 +63,13 @@ def changes_since(place_map: MapReader, before: Derivation, last_id: int) -> Cha
         # Places that came and went since then are in the journal, and were never in the index.
         lost = {gone: digest for gone, digest in moment.lost_since(before.losses).items() if gone <= last_id}
         fresh = [*moment.pairs_of(list(lost)), *(pair for batch in moment.batches() for pair in batch)]
-        after = Derivation(moment.state, moment.losses)
+        after = IndexStamp(moment.state, moment.losses)
     if before.state.without(lost.values()).plus(fresh) != after.state:
         return None
     return Changes(list(lost), fresh, after)
 
 
-def follow(index: PlaceIndex, place_map: MapReader, changes: Changes, tell: Tell) -> None:
+def follow(index: PlaceIndex, place_map: PlaceMap, changes: Changes, tell: Tell) -> None:
     """Apply changes to an index.
 
     Raises:
@@ -85,7 +78,7 @@ def follow(index: PlaceIndex, place_map: MapReader, changes: Changes, tell: Tell
     """
     if changes.lost:
         index.remove(changes.lost)
-    for start in range(0, len(changes.fresh), PLACES_A_CALL):
-        batch = changes.fresh[start : start + PLACES_A_CALL]
+    for start in range(0, len(changes.fresh), PLACES_PER_CALL):
+        batch = changes.fresh[start : start + PLACES_PER_CALL]
         index.add([place_id for place_id, _ in batch], place_map.decode(batch))
         tell(start + len(batch), len(changes.fresh))

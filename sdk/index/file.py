@@ -1,20 +1,17 @@
-"""The index file beside a map: where it lies, and what it says about the map that it was derived from."""
+"""The index file beside a map: its path, reading and writing."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 
 from .._core import IndexFileError, PlaceIndex
-from ..places.database import MapState
-from ..places.map_reader import MapReader
+from ..places.place_map import PlaceMap
+from .stamp import IndexStamp
 
 __all__ = ["WAYS", "index_path", "load_index", "method_of", "new_index", "reason", "save_index"]
-
-STAMP = struct.Struct("<16sQQ")  # digest, count, losses: the index file's 32 bytes of state
 
 # What the ways through a `PlaceIndex` are called in words.
 WAYS = {"scan": "exact scan", "sketch": "scan of sketches", "graph": "graph"}
@@ -25,13 +22,13 @@ def index_path(map_path: Path) -> Path:
     return map_path.with_name(map_path.name + ".index")
 
 
-def new_index(place_map: MapReader) -> PlaceIndex:
+def new_index(place_map: PlaceMap) -> PlaceIndex:
     """An empty index for a map's descriptors, as precise as the map is."""
     return PlaceIndex(place_map.contract.descriptor_dim, precision=_precision(place_map))
 
 
-def load_index(place_map: MapReader) -> tuple[PlaceIndex, MapState, int]:
-    """Open the index file of a map: the index, the map's state when it was derived, and the losses up to then.
+def load_index(place_map: PlaceMap) -> tuple[PlaceIndex, IndexStamp]:
+    """Open the index file of a map.
 
     Raises:
         IndexFileError: it is missing, damaged, of another model or precision.
@@ -42,18 +39,16 @@ def load_index(place_map: MapReader) -> tuple[PlaceIndex, MapState, int]:
     )
     if index.precision != place_map.descriptor_dtype:
         raise IndexFileError(f"{path}: holds {index.precision} descriptors, expected {place_map.descriptor_dtype}")
-    digest, count, losses = STAMP.unpack(stamp)
-    return index, MapState(int.from_bytes(digest, "little"), count), losses
+    return index, IndexStamp.from_bytes(stamp)
 
 
-def save_index(index: PlaceIndex, place_map: MapReader, state: MapState, losses: int) -> None:
+def save_index(index: PlaceIndex, place_map: PlaceMap, stamp: IndexStamp) -> None:
     """Write the index file of a map; see `PlaceIndex.save` for what it raises."""
-    stamp = STAMP.pack(state.digest.to_bytes(16, "little"), state.count, losses)
     contract = bytes.fromhex(place_map.contract.identity)
-    index.save(str(index_path(place_map.file)), contract=contract, state=stamp)
+    index.save(str(index_path(place_map.file)), contract=contract, state=stamp.to_bytes())
 
 
-def reason(error: Exception, place_map: MapReader) -> str:
+def reason(error: Exception, place_map: PlaceMap) -> str:
     """What is wrong with the index file, without its name."""
     return f"its index {error}".replace(f"{index_path(place_map.file)}: ", "")
 
@@ -64,5 +59,5 @@ def method_of(index: PlaceIndex, k: int = 5) -> str:
     return str(index.explain(anywhere, k)["method"])
 
 
-def _precision(place_map: MapReader) -> Literal["float16", "float32"]:
+def _precision(place_map: PlaceMap) -> Literal["float16", "float32"]:
     return cast(Literal["float16", "float32"], place_map.descriptor_dtype)

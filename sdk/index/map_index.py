@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from .._core import IndexFileError, PlaceIndex
 from ..errors import MapError
-from ..places.database import MapState, Pair, sweep
+from ..places.database import sweep
 from ..places.place_map import PlaceMap
-from .derivation import Derivation, changes_since, derive_index, follow
+from ..places.state import MapState, Pair
+from .derivation import changes_since, derive_index, follow
 from .file import index_path, load_index, method_of, reason, save_index
 from .graph_thread import GraphThread
 from .search_costs import COSTS_FROM, search_costs
+from .stamp import IndexStamp
 
 __all__ = ["GRAPH_FROM", "MapIndex", "Progress"]
 
@@ -30,7 +32,7 @@ Progress = Callable[[str, int, int], object]  # what is done, how much of it, of
 
 WORTH_SAVING = 1000  # places; fewer are indexed again sooner than the file is written
 Answer = TypeVar("Answer")
-UNKNOWN = Derivation(MapState(0, -1), 0)  # of an index that is being changed: equal to no map's
+UNKNOWN = IndexStamp(MapState(0, -1), 0)  # of an index that is being changed: equal to no map's
 
 
 class MapIndex:
@@ -168,7 +170,7 @@ class MapIndex:
             sweep(self.path, "tmp", mine=False)  # what killed processes were writing
             self.verify()  # what is damaged would not be written
             try:
-                save_index(self._index, self._map, self._follows.state, self._follows.losses)
+                save_index(self._index, self._map, self._follows)
             except IndexFileError:  # no room, say
                 return False
             self._unsaved = 0
@@ -196,13 +198,12 @@ class MapIndex:
 
     def _load_or_rebuild(self) -> None:
         try:
-            self._index, state, losses = load_index(self._map)
+            self._index, self._follows = load_index(self._map)
         except IndexFileError as error:
             self._rebuild(reason(error, self._map) if self.path.exists() else "it had no index")
         else:
-            self._follows = Derivation(state, losses)
             self.origin = "read"
-            if state.count != len(self._index):
+            if self._follows.state.count != len(self._index):
                 self._rebuild("its index contradicts itself")
             elif self._index.removed > len(self._index):
                 self._rebuild("most rows of its index were removed")
@@ -274,7 +275,7 @@ class MapIndex:
             except IndexFileError as error:
                 self._replace(self._index, error)  # from the map, which has changed already
                 return
-            self._follows = Derivation(state, losses)
+            self._follows = IndexStamp(state, losses)
             self._thin_out()
             if rows < COSTS_FROM <= self.num_rows:
                 self._use_costs()

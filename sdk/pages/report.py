@@ -1,4 +1,4 @@
-"""One self-contained page: each query beside its match."""
+"""An HTML page that shows each query beside its best match."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..answers import Match
-from ..atomic_file import move_into_place
-from ..errors import MapError
-from ..places.database import scratch
+from ..atomic_file import replace_when_done
 
 __all__ = ["ReportRow", "thumbnail", "write_report"]
 
@@ -68,7 +66,7 @@ def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence
         rows: one an answer, in order.
 
     Raises:
-        MapError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     lines = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in summary.items())
     body = "".join(map(_row, rows))
@@ -77,17 +75,9 @@ def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence
         f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1><dl>{lines}</dl>"
         f"<table><thead><tr><th>query<th>best match<th>similarity<th>verdict</thead><tbody>{body}</tbody></table>\n"
     )
-    try:
-        if path.is_char_device() or path.is_block_device() or path.is_fifo():  # which a rename would replace
-            raise MapError(f"{path}: is a device or a pipe, expected a file or a new name for the report; name another")
-        with scratch(path) as temporary:
-            # A file name need not be Unicode; the page then shows a replacement character.
-            temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-            move_into_place(temporary, path)
-    except OSError as error:
-        raise MapError(
-            f"{path}: cannot be written ({error.strerror}), expected a file in a writable folder with room; name one"
-        ) from None
+    with replace_when_done(path) as temporary:
+        # A file name need not be Unicode; the page then shows a replacement character.
+        temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def _row(row: ReportRow) -> str:

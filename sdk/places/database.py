@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..answers import Geography
 from ..atomic_file import flush_folder, move_into_place
 from ..contract import ModelContract
 from ..errors import MapError
+from ..geography import Geography
+from .state import MapState
 
 __all__ = [
-    "MapState",
-    "Pair",
     "connect",
     "create_file",
     "place_new_map",
@@ -37,7 +34,7 @@ __all__ = [
 APPLICATION_ID = 0x53565052  # "SVPR", at offset 68 of the file: what `file` and SQLite tell it by
 SCHEMA_VERSION = 1  # PRAGMA user_version
 DTYPES = ("float16", "float32")
-IDS_A_STATEMENT = 500  # SQLite before 3.32 takes at most 999 parameters
+IDS_PER_STATEMENT = 500  # SQLite before 3.32 takes at most 999 parameters
 
 # How SQLite says that it cannot make or fill the files beside a database (its codes come with Python 3.11).
 NO_ROOM = {
@@ -48,7 +45,6 @@ NO_ROOM = {
 }
 
 Access = Literal["rw", "ro", "immutable"]
-Pair = tuple[int, bytes]  # a place's id, and its descriptor as it is stored
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -63,47 +59,6 @@ CREATE TABLE places (
     descriptor BLOB NOT NULL               -- little-endian, meta.descriptor_dtype
 );
 """
-
-
-@dataclass(frozen=True)
-class MapState:
-    """Identity of the set of (id, descriptor) pairs in a map.
-
-    `digest` is the sum over all pairs, modulo 2**128, of a 128-bit BLAKE2b of each: adding, removing and
-    changing a place update it in constant time whatever their order, and taking the newest places off again
-    gives the state before them. That is how an index proves that it is a prefix of a map.
-    """
-
-    digest: int
-    count: int
-
-    def plus(self, pairs: Iterable[Pair], sign: int = 1) -> MapState:
-        """The state with (id, descriptor bytes) pairs added, or with sign -1 taken off."""
-        digest, count = self.digest, self.count
-        for pair in pairs:
-            digest = (digest + sign * int.from_bytes(self.digest_of(pair), "little")) % (1 << 128)
-            count += sign
-        return MapState(digest, count)
-
-    def without(self, digests: Collection[bytes]) -> MapState:
-        """The state with pairs taken off of which the digests are known, see `digest_of`."""
-        taken = sum(int.from_bytes(digest, "little") for digest in digests)
-        return MapState((self.digest - taken) % (1 << 128), self.count - len(digests))
-
-    @staticmethod
-    def digest_of(pair: Pair) -> bytes:
-        """The 16 bytes that a pair adds to `digest`, little-endian."""
-        place_id, blob = pair
-        return hashlib.blake2b(place_id.to_bytes(8, "little") + blob, digest_size=16).digest()
-
-    @classmethod
-    def from_meta(cls, meta: Mapping[str, str]) -> MapState:
-        """The state as table `meta` holds it."""
-        return cls(int(meta["digest"], 16), int(meta["count"]))
-
-    def to_meta(self) -> dict[str, str]:
-        """Keys and values for table `meta`."""
-        return {"digest": f"{self.digest:032x}", "count": str(self.count)}
 
 
 def create_file(path: Path, contract: ModelContract, geography: Geography, descriptor_dtype: str) -> None:

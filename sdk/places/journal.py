@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .database import IDS_A_STATEMENT, MapState, Pair, connect, read_meta, translated
+from .database import IDS_PER_STATEMENT, connect, read_meta, translated
+from .state import MapState, Pair
 
 __all__ = ["Snapshot", "record_losses", "snapshot"]
 
 # Losses that a map remembers, some 40 bytes each. An index that missed more is built anew.
 JOURNAL_ROWS = 10_000
-ROWS_A_BATCH = 4096
+ROWS_PER_BATCH = 4096
 
 # Made by the first loss, so that maps of before have it too. To a structvpr that does not know it a map without it,
 # or with losses missing from it, is only one whose index must be built anew: see MapIndex._catch_up.
@@ -54,14 +55,14 @@ class Snapshot:
     def batches(self) -> Iterator[list[Pair]]:
         """(id, descriptor bytes) pairs by id, some thousand at a time."""
         cursor = self.connection.execute("SELECT id, descriptor FROM places WHERE id > ? ORDER BY id", (self.after_id,))
-        while batch := cursor.fetchmany(ROWS_A_BATCH):
+        while batch := cursor.fetchmany(ROWS_PER_BATCH):
             yield batch
 
     def pairs_of(self, ids: Sequence[int]) -> list[Pair]:
         """The (id, descriptor bytes) pairs of these places, by id; of those that are in the map."""
         pairs: list[Pair] = []
-        for start in range(0, len(ids), IDS_A_STATEMENT):
-            chunk = list(ids[start : start + IDS_A_STATEMENT])
+        for start in range(0, len(ids), IDS_PER_STATEMENT):
+            chunk = list(ids[start : start + IDS_PER_STATEMENT])
             marks = ",".join("?" * len(chunk))
             pairs += self.connection.execute(f"SELECT id, descriptor FROM places WHERE id IN ({marks})", chunk)
         return sorted(pairs)

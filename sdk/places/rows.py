@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .._core import l2_normalize
 from ..answers import Place
 from ..errors import MapError
-from .database import Pair
+from .state import Pair
 
 __all__ = ["COLUMNS", "DescriptorFormat", "place_from", "to_columns"]
 

@@ -40,6 +40,14 @@ def network(frame: Pixels) -> npt.NDArray[np.float32]:
     return frame.mean(axis=(1, 2), dtype=np.float32)
 
 
+def feature_map(frame: Pixels, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """What the fake engine gives as a feature map: a pixel of each cell, channel by channel, float32 (1, h, w, c)."""
+    height, width, depth = shape
+    rows, columns = frame.shape[1] // height, frame.shape[2] // width
+    cells: npt.NDArray[np.float32] = frame[:, ::rows, ::columns, :][:, :height, :width, :depth].astype(np.float32)
+    return cells
+
+
 class Diagnostics(IntEnum):
     """Why TensorRT-RTX calls an engine invalid."""
 
@@ -211,7 +219,7 @@ def make_tensorrt(version: str, cuda: FakeCuda, contract: ModelContract = CONTRA
     table = TABLES[version]
     ports = faults.get("ports") or {
         "frame": ("INPUT", "UINT8", (1, contract.height, contract.width, 3)),
-        "raw_descriptor": ("OUTPUT", "FLOAT", (1, contract.descriptor_dim)),
+        **{name: ("OUTPUT", "FLOAT", (1, *shape)) for name, shape in contract.output_shapes.items()},
     }
     refuse, calls = faults.get("refuse"), itertools.count(1)
 
@@ -256,9 +264,12 @@ def make_tensorrt(version: str, cuda: FakeCuda, contract: ModelContract = CONTRA
                 say(self._keeps._keeps._logger, "enqueue refused")
                 return False
             frame, descriptor = self._addresses["frame"], self._addresses["raw_descriptor"]
+            maps = {self._addresses[each.name]: each.shape for each in contract.feature_maps}
 
             def work() -> None:
                 cuda.device[descriptor] = network(cuda.device[frame])
+                for address, shape in maps.items():
+                    cuda.device[address] = feature_map(cuda.device[frame], shape)
 
             own.enqueue("execute", work)
             return True

@@ -30,9 +30,9 @@ class FakeBackend:
     def contract(self) -> sdk.ModelContract:
         return self._contract
 
-    def infer(self, batch: Frame) -> npt.NDArray[np.float32]:
+    def infer(self, batch: Frame) -> dict[str, npt.NDArray[np.float32]]:
         small = cv2.resize(batch[0], (8, 8), interpolation=cv2.INTER_AREA)  # (8, 8, 3)
-        return (small.reshape(-1).astype(np.float32) - 127.5) @ self._projection  # (D,)
+        return {"raw_descriptor": (small.reshape(-1).astype(np.float32) - 127.5) @ self._projection}  # (D,)
 
     def close(self) -> None:
         self.closed = True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdk import EngineError
+from sdk import WriteError
 from sdk.atomic_file import replace_when_done
 
 
@@ -43,7 +43,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "output"
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     with (
-        pytest.raises(EngineError, match=r"cannot write .*output: it is a .*, expected a file"),
+        pytest.raises(WriteError, match=r"cannot write .*output: it is a .*, expected a file"),
         replace_when_done(path),
     ):
         pytest.fail("work was begun")
@@ -52,5 +52,5 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     path = tmp_path / "none" / "model.onnx"
-    with pytest.raises(EngineError, match=r"cannot write .*none/model\.onnx: No such file"), replace_when_done(path):
+    with pytest.raises(WriteError, match=r"cannot write .*none/model\.onnx: No such file"), replace_when_done(path):
         pytest.fail("work was begun")

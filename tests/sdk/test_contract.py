@@ -24,6 +24,11 @@ FIELDS: dict[str, Any] = {
 CONTRACT = ModelContract(**FIELDS)
 
 
+def test_size_is_height_and_width() -> None:
+    contract = ModelContract("m", "0" * 64, 48, 64, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert contract.size == (48, 64)
+
+
 def test_json_round_trip() -> None:
     text = CONTRACT.to_json()
     assert ModelContract.from_json(text, "a file") == CONTRACT
@@ -120,11 +125,11 @@ def test_each_bad_value_is_refused(field: str, value: Any) -> None:
 
 
 def test_a_future_schema_asks_for_an_update() -> None:
-    with pytest.raises(ContractError, match=r"schema version 2 found.*reads up to 1; update structvpr"):
-        ModelContract(**FIELDS, schema=2)
+    with pytest.raises(ContractError, match=r"schema version 3 found.*reads up to 2; update structvpr"):
+        ModelContract(**FIELDS, schema=3)
     # Fields that this version does not know are no reason to blame the file.
-    future = {**json.loads(CONTRACT.to_json()), "schema": 2, "from_the_future": 1}
-    with pytest.raises(ContractError, match=r"m\.onnx: .*schema version 2.*update structvpr"):
+    future = {**json.loads(CONTRACT.to_json()), "schema": 3, "from_the_future": 1}
+    with pytest.raises(ContractError, match=r"m\.onnx: .*schema version 3.*update structvpr"):
         ModelContract.from_json(json.dumps(future), "m.onnx")
 
 

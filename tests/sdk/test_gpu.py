@@ -85,12 +85,13 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"{request.param} cannot be imported: {error}")
     if importlib.util.find_spec("onnx") is None:
         give_up("the extra export is not installed")
+    from export.engine.build import BuildSettings
     from export.engine.from_onnx import export_engine
 
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / "model.engine"
     try:
-        sidecar = export_engine(MODEL, path, runtime=request.param, timing_cache=folder)
+        sidecar = export_engine(MODEL, path, BuildSettings(runtime=request.param, timing_cache=folder))
         TrtBackend(path).close()
     except EngineError as error:
         give_up(f"{request.param} does not take this GPU: {error}")
@@ -127,9 +128,9 @@ def test_parity_with_onnx_runtime(backend: TrtBackend) -> None:
     reference = open_backend(MODEL)
     gaps, differences = [], []
     for seed in range(16):
-        batch = prepare(picture(seed, 480, 640), backend.contract)
-        expected, found = reference.infer(batch), backend.infer(batch)
-        assert np.array_equal(backend.infer(batch), found)
+        batch = prepare(picture(seed, 480, 640), backend.contract.size)
+        expected, found = reference.infer(batch)["raw_descriptor"], backend.infer(batch)["raw_descriptor"]
+        assert np.array_equal(backend.infer(batch)["raw_descriptor"], found)
         gaps.append(1 - float(expected @ found / np.linalg.norm(expected) / np.linalg.norm(found)))
         differences.append(float(np.abs(expected - found).max()))
     reference.close()
@@ -140,7 +141,7 @@ def test_parity_with_onnx_runtime(backend: TrtBackend) -> None:
 
 def test_latency_by_stage(backend: TrtBackend) -> None:
     """Each stage waited for by itself, so their sum is more than a query."""
-    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract)
+    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract.size)
     cuda = loaded._cuda
     assert cuda is not None
     stages = {
@@ -151,7 +152,7 @@ def test_latency_by_stage(backend: TrtBackend) -> None:
         "copy out of pinned memory": lambda: loaded._descriptor[0].copy(),
         "nothing": lambda: None,
     }
-    figures = {"query": percentiles_us(timed(lambda: backend.infer(batch)))}
+    figures = {"query": percentiles_us(timed(lambda: backend.infer(batch)["raw_descriptor"]))}
     with cuda:
         for name, work in stages.items():
             figures[name] = percentiles_us(timed(lambda work=work: (work(), cuda.synchronize())))  # type: ignore[misc]
@@ -160,7 +161,7 @@ def test_latency_by_stage(backend: TrtBackend) -> None:
 
 def test_overhead_over_enqueue_and_synchronize(backend: TrtBackend) -> None:
     """Both in turn, so that a clock that changes changes both."""
-    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract)
+    loaded, batch = backend._loaded, prepare(picture(1, 480, 640), backend.contract.size)
     cuda = loaded._cuda
     assert cuda is not None
 
@@ -174,7 +175,7 @@ def test_overhead_over_enqueue_and_synchronize(backend: TrtBackend) -> None:
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(20):
-        ours += timed(lambda: backend.infer(batch), 100)
+        ours += timed(lambda: backend.infer(batch)["raw_descriptor"], 100)
         with cuda:
             theirs += timed(bare, 100)
     median, least = float(np.median(ours)), float(np.median(theirs))
@@ -200,13 +201,13 @@ def memory(backend: TrtBackend) -> dict[str, int]:
 
 
 def test_ten_thousand_queries_do_not_grow(backend: TrtBackend) -> None:
-    batches = [prepare(picture(seed, 480, 640), backend.contract) for seed in range(4)]
-    expected = [backend.infer(batch) for batch in batches]
+    batches = [prepare(picture(seed, 480, 640), backend.contract.size) for seed in range(4)]
+    expected = [backend.infer(batch)["raw_descriptor"] for batch in batches]
     for i in range(1000):
         backend.infer(batches[i % 4])
     before = memory(backend)
     for i in range(LONG):
-        found = backend.infer(batches[i % 4])
+        found = backend.infer(batches[i % 4])["raw_descriptor"]
         if i % 100 == 0:
             assert np.array_equal(found, expected[i % 4])
     after = memory(backend)
@@ -232,8 +233,8 @@ def test_loading_again_and_again_does_not_grow(engine: Path, provider: str) -> N
 
 
 def test_four_threads_at_once(backend: TrtBackend) -> None:
-    batches = [prepare(picture(seed, 480, 640), backend.contract) for seed in range(4)]
-    expected = [backend.infer(batch) for batch in batches]
+    batches = [prepare(picture(seed, 480, 640), backend.contract.size) for seed in range(4)]
+    expected = [backend.infer(batch)["raw_descriptor"] for batch in batches]
     assert wrong_answers(backend, batches, expected, 200) == []
 
 
@@ -245,8 +246,8 @@ def test_beside_torch(engine: Path, provider: str) -> None:
     matrix = torch.arange(256 * 256, dtype=torch.float64, device="cuda").reshape(256, 256) / 65536
     product = (matrix @ matrix).cpu()
     backend = TrtBackend(engine)
-    batch = prepare(picture(1, 480, 640), backend.contract)
-    expected = backend.infer(batch)
+    batch = prepare(picture(1, 480, 640), backend.contract.size)
+    expected = backend.infer(batch)["raw_descriptor"]
     stream, device = torch.cuda.current_stream().cuda_stream, torch.cuda.current_device()
     wrong: list[Any] = []
     done = threading.Event()
@@ -261,7 +262,10 @@ def test_beside_torch(engine: Path, provider: str) -> None:
     thread.start()
     again = TrtBackend(engine)
     for _ in range(500):
-        if not (np.array_equal(backend.infer(batch), expected) and np.array_equal(again.infer(batch), expected)):
+        if not (
+            np.array_equal(backend.infer(batch)["raw_descriptor"], expected)
+            and np.array_equal(again.infer(batch)["raw_descriptor"], expected)
+        ):
             wrong.append("engine")
     done.set()
     thread.join()

@@ -1,4 +1,4 @@
-"""Data sets in the layouts that they have on disk.
+"""Training sets, read from data sets in the layouts that they have on disk.
 
     training_set = open_training_set("msls:/data/msls", "train")
     training_set = open_training_set("csv:/data/campus?place=door&held_out=0.3", "train")
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from sdk import MapError
+from sdk import DataError, UsageError
 
 from .csv_places import has_split_column, read_csv_places, read_world
 from .deep_vg import read_deep_vg
@@ -36,13 +36,6 @@ __all__ = [
     "join_sets",
     "open_training_set",
     "parse_data",
-    "read_csv_places",
-    "read_deep_vg",
-    "read_frame_ranges",
-    "read_gsv_cities",
-    "read_msls",
-    "read_nordland",
-    "read_world",
     "set_from_pairs",
     "set_from_places",
     "set_from_positions",
@@ -52,13 +45,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which data sets lie on disk.
+    """A layout of data sets on disk.
 
     Attributes:
         read: the reader, (folder, split, **options).
-        splits: that it knows; () for those that the CSV itself names.
-        has_own_split: whether the data set itself says what is for training and what for validation. Where not, "all"
-            is the whole set, and "train" and "val" divide it.
+        splits: the splits that it knows.
+        has_own_split: whether the data set itself says what is for training and what for validation. If not, "all" is
+            the whole set, and "train" and "val" divide it.
         about: one line for people.
     """
 
@@ -84,55 +77,57 @@ def open_training_set(data: str, split: str, **options: Any) -> TrainingSet:
 
     Args:
         data: KIND:FOLDER or KIND:FOLDER?option=value&option=value, with a kind of `LAYOUTS` and options of its reader.
-            Several values of one option are separated by commas.
-        split: "train", "val" or what else the layout knows.
-        options: of the reader; they go before those in `data`.
+            Commas separate several values of one option.
+        split: "train", "val" or another split of the layout.
+        options: of the reader; they override those in `data`.
 
     Raises:
-        MapError: the kind, the folder or an option is unknown, or the data set is not as its layout says.
+        UsageError: the kind or an option is unknown, or an option is out of range.
+        DataError: there is no such folder, or the data set is not as its layout says.
     """
     kind, folder, named = parse_data(data)
     return LAYOUTS[kind].read(folder, split, **{**named, **options})
 
 
 def has_own_split(data: str) -> bool:
-    """Whether a data set says itself what is for training and what for validation: by its layout, or by its CSV.
+    """Whether the layout or the CSV of a data set says what is for training and what for validation.
 
     Raises:
-        MapError: see `open_training_set`.
+        UsageError, DataError: see `open_training_set`.
     """
     kind, folder, options = parse_data(data)
     return LAYOUTS[kind].has_own_split or (kind == "csv" and has_split_column(folder, **options))
 
 
 def parse_data(data: str) -> tuple[str, Path, dict[str, Any]]:
-    """Take KIND:FOLDER?option=value apart: the kind, the folder, and options as the kind's reader takes them.
+    """Split KIND:FOLDER?option=value into the kind, the folder, and the options with the types of the kind's reader.
 
     Raises:
-        MapError: the kind, the folder or an option is unknown, or a value does not fit its option.
+        UsageError: the kind or an option is unknown, or a value does not fit its option.
+        DataError: there is no such folder.
     """
     kind, colon, rest = data.partition(":")
     if not colon or kind not in LAYOUTS:
         kinds = "; ".join(f"{kind}: {layout.about}" for kind, layout in LAYOUTS.items())
-        raise MapError(f"data is {data!r}, expected KIND:FOLDER with one of the kinds {kinds}; name one")
+        raise UsageError(f"data is {data!r}, expected KIND:FOLDER with one of the kinds {kinds}")
     # A folder's name may have a question mark.
     path, _, query = (rest, "", "") if Path(rest).is_dir() else rest.partition("?")
     folder = Path(path)
     if not path or not folder.is_dir():
-        raise MapError(f"{path or data}: there is no such folder, expected a data set of kind {kind}; check the path")
+        raise DataError(f"{path or data}: there is no such folder; name the folder of a data set of kind {kind}")
     known = get_type_hints(LAYOUTS[kind].read)
     names = [name for name in inspect.signature(LAYOUTS[kind].read).parameters if name not in ("folder", "split")]
     options = {}
     for option in filter(None, query.split("&")):
         name, _, value = option.partition("=")
         if name not in names:
-            raise MapError(f"{data}: {name} is no option of {kind}, expected one of {', '.join(names)}; correct it")
+            raise UsageError(f"{data}: {name} is no option of {kind}; its options are {', '.join(names)}")
         options[name] = _convert(data, name, value, str(known[name]))
     return kind, folder, options
 
 
 def _convert(data: str, name: str, value: str, hint: str) -> Any:
-    """A value's text as its option's type, which is one of bool, int, float, str and tuple[str, ...], or None too."""
+    """Convert a value's text to its option's type: bool, int, float, str or tuple[str, ...]."""
     try:
         if "tuple" in hint:
             return tuple(filter(None, value.split(",")))
@@ -141,4 +136,4 @@ def _convert(data: str, name: str, value: str, hint: str) -> Any:
         return float(value) if "float" in hint else int(value) if "int" in hint else value
     except (KeyError, ValueError):
         expected = "true or false" if "bool" in hint else "a number"
-        raise MapError(f"{data}: {name} is {value!r}, expected {expected}; correct it") from None
+        raise UsageError(f"{data}: {name} is {value!r}, expected {expected}") from None

@@ -1,11 +1,11 @@
-"""A plain CSV of images with their places, and our renderer's worlds, which are written as one.
+"""Training sets from a CSV of images with their places; our renderer writes its worlds as one.
 
     image,x_m,y_m[,z_m][,heading_deg][,timestamp_s][,name][,traverse][,region][,split]
     image,lat_deg,lon_deg[,...]
     image,name[,...]          without positions: images of one name show one place
 
-`path` may stand for `image`, and `place` for `name`; other columns can be named. The columns are those of a map's
-places.csv, with `region` and `split` added.
+The column `image` may also be called `path`, and `name` may be called `place`; options take other names.
+`sdk.frames.places_csv` reads the positions, as it does for maps.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError, UsageError
+from sdk.frames.folder import require_images
+from sdk.frames.places_csv import PLACES_CSV, positions_in
+from sdk.frames.table import Table, read_table
+from sdk.geography import to_metres
 
-from .geography import wgs84_to_metres
 from .hold_out import divide
-from .image_files import require_images
-from .tables import Table, read_table
 from .training_set import Indices, TrainingSet, set_from_places, set_from_positions
 
 __all__ = ["has_split_column", "read_csv_places", "read_world"]
-
-PLACES_CSV = "places.csv"
 
 
 def read_csv_places(
@@ -48,32 +47,30 @@ def read_csv_places(
 ) -> TrainingSet:
     """Read a CSV of places.
 
-    With positions, positives are what is near; without, what has the same name. A traverse called `reference` is the
-    database, and all others ask. Where a region has none of that name, with positions its first traverse is the
-    database; without positions, or with one traverse, all images ask and answer.
+    With positions, positives are the near images; without, the images of the same name. The traverse called `reference`
+    is the database, and all others ask. If a region has no such traverse, its first one is the database. In a region
+    with a single traverse, and in one without `reference` and positions, all images ask and answer.
 
     Args:
         folder: images are relative to it.
         split: a value of the split column. Without that column: "all", or "train" and "val", which hold out places.
         csv: name of the file in the folder.
-        image, place: names of columns, unless they are image or path, and place or name.
+        image, place: names of columns; image or path, and place or name, unless given.
         region, split_column: names of columns.
         reference: name of the traverse that is the database.
         positive_radius_m, near_radius_m: see `set_from_positions`.
-        most_turned_deg: positives' headings differ by no more, where they are given.
-        held_out: share of the queries that "train" lacks and "val" has, without a split column.
-        seed: of the choice of these.
+        most_turned_deg: see `set_from_positions`.
+        held_out, seed: see `hold_out`; not used with a split column.
 
     Raises:
-        MapError: the file, a column or an image is missing, a value is no number, or no query has a positive.
+        DataError: the file, a column or an image is missing, a value is no number, or no query has a positive.
     """
     table = read_table(folder / csv)
     if split_column in table and split != "all":
         splits = np.array(table.column(split_column))
         if not (splits == split).any():
-            raise MapError(
-                f"{table.path}: has no row of split {split!r}, has {', '.join(sorted(set(splits)))}; choose one of "
-                "those"
+            raise UsageError(
+                f"{table.path}: has no row of split {split!r}, has {', '.join(sorted(set(splits)))}; choose of these"
             )
         table = table.rows(splits == split)
         part = "all"
@@ -104,9 +101,9 @@ def read_csv_places(
     else:
         columns = [column for column in ((place,) if place else ("place", "name")) if column in table]
         if not columns:
-            raise MapError(
-                f"{table.path}: has the columns {', '.join(table.header)}, expected x_m,y_m or lat_deg,lon_deg or a "
-                f"column {place or 'name'} of places; add one, or name the column that stands for it"
+            raise DataError(
+                f"{table.path}: has the columns {', '.join(table.header)}; add x_m,y_m or lat_deg,lon_deg, or a "
+                f"column {place or 'name'} of places, or name the column that stands for it"
             )
         numbers = table.groups(columns[0])[0]
         whole = set_from_places(name, images, numbers, queries=queries, database=database, region=regions, root=folder)
@@ -114,7 +111,7 @@ def read_csv_places(
 
 
 def has_split_column(folder: Path, *, csv: str = PLACES_CSV, split_column: str = "split", **_: Any) -> bool:
-    """Whether a CSV of places says itself what is for training; takes the options of `read_csv_places`."""
+    """Whether a CSV of places has a split column. Takes the options of `read_csv_places`."""
     return split_column in read_table(folder / csv)
 
 
@@ -128,17 +125,16 @@ def read_world(
 ) -> TrainingSet:
     """Read a world that our renderer wrote: places.csv, images/, and labels/ with the same tree as images/.
 
-    The traverse called reference is the database of its town, all others are queries. Positives look into the same
-    direction to 40 degrees, since streets cross. Its positions are exact, so the radii are half of those that suit
-    GPS. The set's root is images/, so that `find_label_maps(world, None, folder / "labels")` finds the exact label
-    maps.
+    The traverse called reference is the database of its town, and all others are queries. Headings of positives differ
+    by at most 40 degrees, because streets cross. Positions are exact, so the radii are half of those for GPS. The set's
+    root is images/, so that `find_label_maps(world, None, folder / "labels")` finds the exact label maps.
 
     Raises:
-        MapError: see `read_csv_places`.
+        DataError: see `read_csv_places`.
     """
     table = read_table(folder / PLACES_CSV, "image", "x_m", "y_m", "heading_deg", "traverse", "region", "split")
     if "reference" not in table.column("traverse"):
-        raise MapError(f"{table.path}: has no traverse called reference, expected a world; read it as csv instead")
+        raise DataError(f"{table.path}: has no traverse called reference, as a world must; read it as csv instead")
     made = read_csv_places(
         folder,
         split,
@@ -150,19 +146,14 @@ def read_world(
 
 
 def _positions_m(table: Table) -> npt.NDArray[np.float64] | None:
-    """Metres, float64 (n, 2) or, on Earth, (n, 3); None if the table has none."""
-    if "x_m" in table and "y_m" in table:
-        return np.column_stack([table.numbers("x_m"), table.numbers("y_m")])
-    if "lat_deg" in table and "lon_deg" in table:
-        lat_deg, lon_deg = table.numbers("lat_deg"), table.numbers("lon_deg")
-        if (beyond := (np.abs(lat_deg) > 90.0) | (np.abs(lon_deg) > 180.0)).any():
-            row = int(beyond.argmax())
-            raise MapError(
-                f"{table.where(row)}: latitude {lat_deg[row]:g}, longitude {lon_deg[row]:g} are not on Earth, expected "
-                "degrees; are the columns swapped?"
-            )
-        return wgs84_to_metres(lat_deg, lon_deg)
-    return None
+    """Metres, float64 (n, 3); None if the table has no positions."""
+    found = positions_in(table)
+    if found is None:
+        return None
+    geography, positions = found
+    if (missing := np.isnan(positions).any(axis=1)).any():
+        raise DataError(f"{table.where(int(missing.argmax()))}: has no position; add it, or remove the line")
+    return to_metres(geography, positions)
 
 
 def _sides(table: Table, regions: npt.NDArray[np.int32], reference: str, *, by_first: bool) -> tuple[Indices, Indices]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sdk import MapError
+from sdk import DataError, UsageError
+from sdk.frames.table import Table, read_table
 
 from .hold_out import divide
-from .tables import Table, read_table
 from .training_set import TrainingSet, set_from_places
 
 __all__ = ["read_gsv_cities"]
@@ -36,29 +36,29 @@ def read_gsv_cities(
     held_out: float = 0.2,
     seed: int = 0,
 ) -> TrainingSet:
-    """Read cities: each image is a query, and in the database of its city.
+    """Read cities. Each image is a query and in the database of its city.
 
-    Place ids start anew in each city, so a place is (city, id). Places of a city are at least 100 m apart, so no image
+    A place is (city, id), because ids start anew in each city. Places of a city are at least 100 m apart, so no image
     of another place is near.
 
     Args:
         folder: that holds Images/ and Dataframes/.
-        split: "all", as the official code trains on, with validation on other sets; "train" or "val" holds out places.
+        split: "all", on which the official code trains (it validates on other sets); "train" and "val" hold out places.
         cities: names of CSV files in Dataframes/ without .csv; all of them unless given.
         least_images: places with fewer images are left out.
-        held_out: share of the images whose places "train" lacks and "val" has.
-        seed: of the choice of these places.
+        held_out, seed: see `hold_out`.
 
     Raises:
-        MapError: a folder, a column or an image is missing, or no place has enough images.
+        DataError: a folder, a column or an image is missing, or no place has enough images.
+        UsageError: a city or the split is unknown.
     """
     tables = folder / "Dataframes"
     found = sorted(path.stem for path in tables.glob("*.csv"))
     chosen = list(dict.fromkeys(cities)) if cities else found
     if not chosen:
-        raise MapError(f"{tables}: holds no CSV, expected one a city; check the folder")
+        raise DataError(f"{tables}: holds no CSV; name the folder that holds Dataframes/ with one for each city")
     if absent := [city for city in chosen if city not in found]:
-        raise MapError(f"{tables}: lacks {absent[0]}.csv, has {', '.join(found)}; correct cities")
+        raise UsageError(f"{tables}: lacks {absent[0]}.csv, has {', '.join(found)}; correct cities")
     images: list[Path] = []
     places, regions = [], []
     missing: list[str] = []
@@ -73,14 +73,12 @@ def read_gsv_cities(
         places.append(place[kept])
         regions.append(np.full(int(kept.sum()), number, np.int32))
     if missing:
-        raise MapError(
-            f"{folder}: {len(missing)} of {len(images) + len(missing)} images are missing, the first is {missing[0]}, "
-            "expected every image of Dataframes/ in Images/; unpack the rest of it, or name the cities to use"
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(images) + len(missing)} images are missing, the first is {missing[0]}; "
+            "unpack the rest of Images/, or name the cities to use"
         )
     if not images:
-        raise MapError(
-            f"{folder}: no place has {least_images} images, expected some; check the folder, or lower least_images"
-        )
+        raise DataError(f"{folder}: no place has {least_images} images; check the folder, or lower least_images")
     whole = set_from_places(
         f"{folder.name} {split}", images, np.concatenate(places), region=np.concatenate(regions), root=folder
     )
@@ -92,7 +90,7 @@ def _files_of(folder: Path, city: str, table: Table) -> tuple[list[Path], list[s
     named = folder / city
     if not named.is_dir() and "city_id" in table and len(table):
         named = folder / table.column("city_id")[0]
-    # By all parts of a name but the coordinates: how many digits those have depends on who printed them.
+    # Files are found by all parts of a name except the coordinates, whose number of digits varies.
     by_parts: dict[Parts, str] = {}
     if named.is_dir():
         for name in os.listdir(named):  # noqa: PTH208 - names are what is wanted
@@ -105,9 +103,8 @@ def _files_of(folder: Path, city: str, table: Table) -> tuple[list[Path], list[s
         try:
             parts = _parts(values)
         except ValueError:
-            raise MapError(
-                f"{table.path}: has a row with {', '.join(values)}, expected numbers in {', '.join(COLUMNS[:4])}; "
-                "correct it"
+            raise DataError(
+                f"{table.path}: has a row with {', '.join(values)}; write whole numbers in {', '.join(COLUMNS[:4])}"
             ) from None
         if parts in by_parts:
             files.append(Path(f"{named}/{by_parts[parts]}"))

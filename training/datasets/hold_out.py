@@ -1,4 +1,4 @@
-"""Sets in parts and sets together: places held out for validation, and several sets as one."""
+"""Dividing a set by holding out places for validation, and joining several sets into one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError, UsageError
 
 from .training_set import Indices, TrainingSet
 
@@ -17,42 +17,44 @@ DIVISIONS = ("all", "train", "val")
 
 
 def divide(training_set: TrainingSet, split: str, held_out: float, seed: int) -> TrainingSet:
-    """A part of a data set that has no division of its own: "all", or one of the two that `hold_out` makes.
+    """One part of a data set that has no split of its own: "all", or one of the two that `hold_out` makes.
 
     Raises:
-        MapError: `split` is none of them, or the set cannot be divided.
+        UsageError: `split` is another one, or an option is out of range.
+        DataError: the set cannot be divided.
     """
     if split not in DIVISIONS:
-        raise MapError(f"{training_set.name}: split is {split!r}, expected one of {', '.join(DIVISIONS)}; choose one")
+        raise UsageError(f"{training_set.name}: split is {split!r}, expected one of {', '.join(DIVISIONS)}")
     if split == "all":
         return training_set
     return hold_out(training_set, held_out, seed)[DIVISIONS.index(split) - 1]
 
 
 def hold_out(training_set: TrainingSet, share: float = 0.2, seed: int = 0) -> tuple[TrainingSet, TrainingSet]:
-    """Divide a set such that no place of the second part is seen in the first.
+    """Divide a set so that no place of the second part is seen in the first.
 
-    Queries that share near images, directly or through others, belong together. Where that makes groups, such as named
-    places or towns, whole groups are held out. Where all is one, as along a road, it is cut into stretches of ground
-    (or of the database's order, if no positions are known), one of which is held out, as every cut costs the queries
-    beside it.
+    Queries that share near images, directly or through others, form a group. If there are several groups, such as
+    named places or towns, whole groups are held out. A group larger than the share, such as a road, is cut into
+    stretches of ground (or of the database's order, if positions are not known). Few long stretches are held out rather
+    than many short ones, because every cut costs the queries beside it.
 
     Args:
-        training_set: what to divide.
-        share: of the queries to hold out, in (0, 1); about: groups are not cut if they need not be.
+        training_set: the set to divide.
+        share: approximate share of the queries to hold out, in (0, 1).
         seed: of the choice among groups and stretches, >= 0.
 
     Returns:
-        To train with, and to validate with. The first lacks all images that are near a query held out, and queries
-        that would need them. The second has all of the database: what is known from training distracts there.
+        The set to train with and the set to validate with. The first lacks all images near a held-out query, and the
+        queries that need them. The second keeps the whole database, whose images of training distract there.
 
     Raises:
-        MapError: `share` or `seed` is out of range, or one part would be without queries.
+        UsageError: `share` or `seed` is out of range.
+        DataError: one part would be without queries.
     """
     if not 0.0 < share < 1.0:
-        raise MapError(f"{training_set.name}: share is {share:g}, expected more than 0 and less than 1; correct it")
+        raise UsageError(f"{training_set.name}: share is {share:g}, expected more than 0 and less than 1")
     if seed < 0:
-        raise MapError(f"{training_set.name}: seed is {seed}, expected 0 or more; correct it")
+        raise UsageError(f"{training_set.name}: seed is {seed}, expected 0 or more")
     queries, count = training_set.queries, len(training_set.queries)
     near_of = np.repeat(np.arange(count), [len(near) for near in training_set.near])
     near = np.concatenate(training_set.near)
@@ -70,9 +72,9 @@ def hold_out(training_set: TrainingSet, share: float = 0.2, seed: int = 0) -> tu
     touched = np.bincount(near_of[held[near]], minlength=count) > 0
     train = ~val & ~touched & ~held[queries]
     if not train.any() or not val.any():
-        raise MapError(
-            f"{training_set.name}: cannot be divided, its {count} queries show {len(sizes)} separate places or "
-            "stretches, expected some for each part; add places, or give a validation set of its own"
+        raise DataError(
+            f"{training_set.name}: cannot be divided, because its {count} queries show only {len(sizes)} separate "
+            "places or stretches; add places, or give a validation set of its own"
         )
     everything = np.ones(len(training_set.images), bool)
     return (
@@ -82,16 +84,16 @@ def hold_out(training_set: TrainingSet, share: float = 0.2, seed: int = 0) -> tu
 
 
 def join_sets(sets: Sequence[TrainingSet]) -> TrainingSet:
-    """Several sets as one, to train with: images one set after the other, regions kept apart.
+    """Join sets to train with. Images follow set by set, and regions stay apart.
 
-    Label maps are to be found set by set, and put one after the other. Every set keeps the weights of its queries;
-    where only some have weights, the others' are 1. Positions are dropped: they are of different frames.
+    Find the label maps of each set before joining, and join them in the same order. Each query keeps its weight; a set
+    without weights gets 1. Positions are dropped, because each set has its own coordinate frame.
 
     Raises:
-        MapError: there is none.
+        UsageError: there is none.
     """
     if not sets:
-        raise MapError("no data set found, expected at least one; name one")
+        raise UsageError("no data set was named; name at least one")
     if len(sets) == 1:
         return sets[0]
     first = np.cumsum([0, *(len(one.images) for one in sets)])
@@ -110,6 +112,7 @@ def join_sets(sets: Sequence[TrainingSet]) -> TrainingSet:
         region=np.concatenate(regions),
         query_weight=np.concatenate([_weights(one) for one in sets]) if weighted else None,
         unmatched=sum(one.unmatched for one in sets),
+        untrusted=sum(one.untrusted for one in sets),
     )
 
 
@@ -120,7 +123,7 @@ def _weights(training_set: TrainingSet) -> npt.NDArray[np.float32]:
 
 
 def _components(count: int, one: Indices, other: Indices) -> Indices:
-    """The smallest node that each node is linked with, directly or through others, int64 (count,)."""
+    """For each node the smallest node that it is linked with, directly or through others, int64 (count,)."""
     label = np.arange(count, dtype=np.int64)
     while True:
         low, high = np.minimum(label[one], label[other]), np.maximum(label[one], label[other])
@@ -132,14 +135,14 @@ def _components(count: int, one: Indices, other: Indices) -> Indices:
 
 
 def _coordinates(training_set: TrainingSet) -> npt.NDArray[np.float64]:
-    """Where queries lie, float64 (Q, d): on the ground, or else in the order of the database."""
+    """Coordinates of queries, float64 (Q, d): on the ground if known, else in the order of the database."""
     if training_set.positions_m is not None:
         return training_set.positions_m[training_set.queries]
     return np.array([[near.mean()] for near in training_set.near])
 
 
 def _cut(group: Indices, coordinates: npt.NDArray[np.float64], wanted: float) -> Indices:
-    """Number the groups from 0, those of more than `wanted` queries cut across their longest side."""
+    """Number the groups from 0. A group of more than `wanted` queries is cut across its longest side."""
     block = np.empty(len(group), np.int64)
     order = np.argsort(group, kind="stable")
     number = 0
@@ -158,7 +161,7 @@ def _cut(group: Indices, coordinates: npt.NDArray[np.float64], wanted: float) ->
 def _restrict(
     training_set: TrainingSet, name: str, rows: npt.NDArray[np.bool_], answers: npt.NDArray[np.bool_]
 ) -> TrainingSet:
-    """Some of the queries, the images that may be answers, and no other image."""
+    """Keep some of the queries, the images that may be answers, and no other image."""
     kept = np.flatnonzero(rows)
     database = training_set.database[answers[training_set.database]]
     used = np.zeros(len(training_set.images), bool)

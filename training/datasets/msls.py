@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError, UsageError
+from sdk.frames.folder import require_images
+from sdk.frames.table import Table, read_table
 
-from .image_files import require_images
-from .tables import Table, read_table
 from .training_set import TrainingSet, set_from_positions
 
 __all__ = ["CITIES", "HIDDEN_CITIES", "read_msls"]
@@ -61,8 +61,8 @@ def read_msls(
 ) -> TrainingSet:
     """Read the training or validation cities.
 
-    Eastings and northings are those of `postprocessed.csv`; it does not say in which UTM zone, so images of different
-    cities are never compared. Queries at night and sideways views are drawn more often in training, by the official
+    Positions are the eastings and northings of `postprocessed.csv`. It does not name their UTM zone, so images of
+    different cities are never compared. Training draws queries at night and sideways views more often, by the official
     weights: 1 + Q / night queries, and + Q / sideways ones.
 
     Args:
@@ -71,31 +71,32 @@ def read_msls(
         cities: some of the split's cities; all of them unless given.
         subtask: of "val": all, s2w, w2s, o2n, n2o, d2n or n2d, a column of subtask_index.csv.
         positive_radius_m: 10 m in "train" and 25 m in "val" unless given.
-        near_radius_m: 25 m, of what is no negative and right in evaluation.
-        most_turned_deg: positives' compass angles differ by no more. The official code has no such test, whatever
-            publications say of 40 degrees.
-        panoramas: keep panoramas, which the official code leaves out.
-        by_city: search each city's database separately, as Patch-NetVLAD does; False: all of them together, as
-            GSV-Cities and others do.
+        near_radius_m: see `set_from_positions`.
+        most_turned_deg: largest difference of compass angles of positives. Publications name 40 degrees, but the
+            official code has no such test.
+        panoramas: whether to keep panoramas, which the official code leaves out.
+        by_city: whether each city's database is searched separately, as in Patch-NetVLAD, or all of them together, as
+            in GSV-Cities and others.
 
     Raises:
-        MapError: a city, a file, a column or an image is missing, or the labels of a test city are asked for.
+        DataError: a city, a file, a column or an image is missing.
+        UsageError: the split, a city, the subtask or a radius is not one of the data set's.
     """
     if split not in CITIES:
-        raise MapError(
-            f"msls: split is {split!r}, expected train or val (the labels of {', '.join(HIDDEN_CITIES)} are hidden, "
-            "only the challenge's server knows them); choose one"
+        raise UsageError(
+            f"msls: split is {split!r}, expected train or val; the labels of {', '.join(HIDDEN_CITIES)} are hidden on "
+            "the challenge's server"
         )
     if subtask not in SUBTASKS or (subtask != "all" and split == "train"):
-        raise MapError(f"msls {split}: subtask is {subtask!r}, expected {' '.join(SUBTASKS)} in val; choose one")
+        raise UsageError(f"msls {split}: subtask is {subtask!r}, expected {' '.join(SUBTASKS)} in val")
     root = folder if folder.name == "train_val" or not (folder / "train_val").is_dir() else folder / "train_val"
     chosen = tuple(dict.fromkeys(cities)) if cities else CITIES[split]
     if wrong := [city for city in chosen if city not in CITIES[split]]:
-        raise MapError(f"msls {split}: {wrong[0]} is none of its cities, {', '.join(CITIES[split])}; correct cities")
+        raise UsageError(f"msls {split}: {wrong[0]} is none of its cities, {', '.join(CITIES[split])}; correct cities")
     if absent := [city for city in chosen if not (root / city).is_dir()]:
-        raise MapError(
-            f"{root}: lacks {len(absent)} of {len(chosen)} cities, the first is {absent[0]}, expected a folder for "
-            "each; unpack metadata.zip there, or name the cities to use"
+        raise DataError(
+            f"{root}: lacks {len(absent)} of {len(chosen)} cities, the first is {absent[0]}; unpack metadata.zip "
+            "there, or name the cities to use"
         )
     asked = [_read_side(root / city / "query", split, subtask, panoramas) for city in chosen]
     answers = [_read_side(root / city / "database", split, subtask, panoramas) for city in chosen]
@@ -159,8 +160,8 @@ def _in_order_of(keys: Sequence[str], table: Table) -> Table:
         return table
     row = {key: i for i, key in enumerate(own)}
     if missing := [key for key in keys if key not in row]:
-        raise MapError(
-            f"{table.path}: lacks {len(missing)} keys of postprocessed.csv, the first is {missing[0]}, expected the "
-            "same images in both; unpack metadata.zip again"
+        raise DataError(
+            f"{table.path}: lacks {len(missing)} keys of postprocessed.csv, the first is {missing[0]}; unpack "
+            "metadata.zip again"
         )
     return table.take([row[key] for key in keys])

@@ -1,4 +1,4 @@
-"""Nordland: one railway in four seasons, under the four protocols that publications mean by its name.
+"""Nordland: one railway in four seasons, under the four protocols that publications call "Nordland".
 
     protocol       queries x database   right if                                layout
     patch-netvlad  27,592 x 27,592      at most 7 frames off                    <season>/images-NNNNN.png
@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sdk import MapError
+from sdk import DataError, UsageError
+from sdk.frames.folder import list_images
 
-from .image_files import list_image_files
 from .training_set import TrainingSet, set_from_positions
 
 __all__ = ["PROTOCOLS", "Protocol", "read_nordland"]
@@ -37,7 +37,7 @@ SECTION_APART = 1e6  # frames; more than a season has
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked, and what is right.
+    """One protocol of evaluation.
 
     Attributes:
         tolerance: frames that an answer may be off.
@@ -77,15 +77,16 @@ def read_nordland(
         tolerance: frames that an answer may be off; the protocol's unless given.
 
     Raises:
-        MapError: a folder is missing or empty, the traverses are of different length, or they have frames that the
+        DataError: a folder is missing or empty, the traverses are of different length, or they have frames that the
             protocol leaves out.
+        UsageError: the protocol, the split or the tolerance is out of range.
     """
     if protocol not in PROTOCOLS:
-        raise MapError(f"nordland: protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}; choose one")
+        raise UsageError(f"nordland: protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     rule = PROTOCOLS[protocol]
     splits = ("train", "test") if protocol == "partitioned" else ("test",)
     if split not in splits:
-        raise MapError(
+        raise UsageError(
             f"nordland {protocol}: split is {split!r}, expected {' or '.join(splits)}; choose another, or the "
             "partitioned layout to train with"
         )
@@ -95,10 +96,10 @@ def read_nordland(
         folders = [folder / split / f"{season}_images_{split}" for season in (queries, database)]
     else:
         folders = [folder / queries, folder / database]
-    asked, answers = (_clean(folder, list_image_files(part)) for part in folders)
+    asked, answers = (_clean(folder, list_images(part)) for part in folders)
     frames_asked, frames = (_frames(part, files) for part, files in zip(folders, (asked, answers), strict=True))
     if rule.most_frames is not None and len(answers) > rule.most_frames:
-        raise MapError(
+        raise DataError(
             f"{folders[1]}: has {len(answers)} images, the protocol {protocol} is on {rule.most_frames} of them; put "
             f"{CLEAN_NAMES}, the list without tunnels and stops, into {folder}"
         )
@@ -106,7 +107,7 @@ def read_nordland(
     if {tuple(frame) for frame in frames_asked} - {tuple(frame) for frame in frames} or (
         rule.step == 1 and len(asked) != len(answers)
     ):
-        raise MapError(
+        raise DataError(
             f"nordland {protocol}: {len(asked)} queries and {len(answers)} images of the database found, expected "
             + ("the same frames of both seasons" if rule.step == 1 else f"every {rule.step}th frame to be asked")
             + "; unpack the rest of them"
@@ -114,9 +115,9 @@ def read_nordland(
     if rule.step == 1:
         for one, other in zip(asked, answers, strict=True):
             if one.stem != other.stem:
-                raise MapError(
-                    f"nordland {protocol}: {one} and {other} stand at one place of the order, expected one name for a "
-                    "frame in both seasons; unpack the rest of them"
+                raise DataError(
+                    f"nordland {protocol}: {one} and {other} have the same number in the order but different names; "
+                    "unpack the missing frames of both seasons"
                 )
     off = (rule.tolerance if tolerance is None else tolerance) + 0.5  # frames are whole: a tolerance of 0 is one too
     return set_from_positions(
@@ -132,27 +133,25 @@ def read_nordland(
 
 
 def _clean(folder: Path, files: list[Path]) -> list[Path]:
-    """Those that the list in the folder names; all, if there is no list."""
+    """The files that the list in the folder names, or all if there is no list."""
     if not (folder / CLEAN_NAMES).is_file():
         return files
     try:
         names = set((folder / CLEAN_NAMES).read_text("utf-8").split())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise MapError(
-            f"{folder / CLEAN_NAMES}: cannot be read ({reason}), expected file names in UTF-8; replace it"
-        ) from None
+        raise DataError(f"{folder / CLEAN_NAMES}: cannot be read ({reason}); replace it") from None
     kept = [file for file in files if file.name in names]
     if not kept:
-        raise MapError(
-            f"{folder / CLEAN_NAMES}: names none of the images of {files[0].parent}, expected file names such as "
-            f"{files[0].name}; replace it"
+        raise DataError(
+            f"{folder / CLEAN_NAMES}: names none of the images of {files[0].parent}, such as {files[0].name}; replace "
+            "the list"
         )
     return kept
 
 
 def _frames(folder: Path, files: list[Path]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Sort files by section and number, and place them: (number in its section, where its section begins)."""
+    """Sort files by section and number, and give each a point: (number in its section, offset of the section)."""
     sections = sorted({str(file.parent) for file in files}, key=_by_number)
     files.sort(key=lambda file: (_by_number(str(file.parent)), _by_number(file.name)))
     count = dict.fromkeys(sections, 0)

@@ -1,4 +1,4 @@
-"""Images with the knowledge of which show the same place: what every reader makes and training takes."""
+"""The training view of a set of places: images, which of them ask, and which show the same place."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
-
-from .neighbours import expand_ranges, pairs_within
+from sdk import DataError, UsageError
+from sdk.evaluation.recall import split_rows
+from sdk.geography import expand_ranges, pairs_within
 
 __all__ = ["Indices", "TrainingSet", "set_from_pairs", "set_from_places", "set_from_positions", "summary"]
 
@@ -30,18 +30,19 @@ class TrainingSet:
         images: image files.
         queries: int64 (Q,), which of `images` ask.
         database: int64 (M,), which of `images` may be answers.
-        positives: per query, int64 (n,), n >= 1: images of the database to be drawn near to it in training.
-        near: per query, int64 (m,): images of the database that show its place, or may: a superset of its positives.
-            They are never negatives, and evaluation counts each of them as right.
-        region: int32 (len(images),). Queries are searched among their own region's images alone: a city, a town.
-        root: folder that the images lie in, whose tree label maps mirror.
-        positions_m: float64 (len(images), 2 or 3) where the reader knows them, for dividing a set by geography.
-        query_weight: float32 (Q,), > 0: how often a query is drawn, relative to others; None: all alike.
-        unmatched: queries of the data set that are not in this one, as no image shows their place. Protocols differ
-            in whether they count as misses: Pitts30k's does, MSLS's does not.
+        positives: per query, int64 (n,), n >= 1: images of the database that training pulls towards it.
+        near: per query, int64 (m,): images of the database that show its place, or may. They include its positives, are
+            never negatives, and count as right in evaluation.
+        region: int32 (len(images),), such as a city. A query is searched only among images of its region.
+        root: folder that holds the images; label maps have the same tree.
+        positions_m: float64 (len(images), 2 or 3), for dividing a set by geography; None if not known.
+        query_weight: float32 (Q,), > 0: how often a query is drawn, relative to others; None if equally often.
+        unmatched: number of queries of the data set that are left out because no image shows their place. Some
+            protocols count them as misses (Pitts30k), others do not (MSLS).
+        untrusted: number of queries left out because the data set does not trust their ground truth.
 
     Raises:
-        MapError: the parts contradict each other, or no query has a positive.
+        DataError: the parts contradict each other, or no query has a positive.
     """
 
     name: str
@@ -55,17 +56,18 @@ class TrainingSet:
     positions_m: npt.NDArray[np.float64] | None = None
     query_weight: npt.NDArray[np.float32] | None = None
     unmatched: int = 0
+    untrusted: int = 0
 
     def __post_init__(self) -> None:
         if len(self.queries) == 0:
-            raise MapError(
-                f"{self.name}: {len(self.images)} images and no query that has a positive, expected at least one place "
-                "seen twice; add images of the same places, or widen the radius of positives"
+            raise DataError(
+                f"{self.name}: {len(self.images)} images and no query that has a positive; add images of the same "
+                "places, or widen the radius of positives"
             )
         per_image = {len(column) for column in (self.images, self.region, self.positions_m) if column is not None}
         per_query = (self.queries, self.positives, self.near, self.query_weight)
         if len(per_image) > 1 or len({len(column) for column in per_query if column is not None}) > 1:
-            raise MapError(f"{self.name}: its columns have different lengths; make it with one of the readers")
+            raise DataError(f"{self.name}: its columns have different lengths; make the set with one of the readers")
         in_database = np.zeros(len(self.images), bool)
         in_database[self.database] = True
         for first in range(0, len(self.queries), BLOCK):
@@ -83,14 +85,14 @@ class TrainingSet:
         bad = np.bincount(positive_of, minlength=len(queries)) == 0
         bad[positive_of[known[place] != pairs] if len(known) else positive_of] = True
         if bad.any():
-            raise MapError(
+            raise DataError(
                 f"{self.name}: query {self.images[queries[bad.argmax()]]} has no positive, or one that is not near; "
                 "make the set with one of the readers"
             )
         asker = queries[near_of]
         bad[near_of[(near == asker) | ~in_database[near] | (self.region[near] != self.region[asker])]] = True
         if bad.any():
-            raise MapError(
+            raise DataError(
                 f"{self.name}: query {self.images[queries[bad.argmax()]]} counts itself, an image of another region or "
                 "one that is not in the database as its place; make the set with one of the readers"
             )
@@ -115,7 +117,7 @@ def set_from_positions(
     most_turned_deg: float = 180.0,
     root: Path | None = None,
 ) -> TrainingSet:
-    """Positives by distance. Queries that have none are left out.
+    """Make a set whose positives are what is near. Queries that have none are left out.
 
     Args:
         name: for messages.
@@ -123,28 +125,28 @@ def set_from_positions(
         positions_m: float64 (N, 2) or (N, 3), metres in one frame per region.
         queries: int64 (Q,), which images ask.
         database: int64 (M,), which images answer.
-        positive_radius_m: images this near are positives. MSLS: 10 m.
-        near_radius_m: images this near are no negatives, and right in evaluation. MSLS: 25 m.
+        positive_radius_m: radius of positives. MSLS: 10 m.
+        near_radius_m: radius of `TrainingSet.near`. MSLS: 25 m.
         region: int32 (N,); all are in one unless given.
         heading_deg: float64 (N,), viewing directions; nan where unknown, which fits any.
-        most_turned_deg: positives look in directions that differ by no more than this.
-        root: folder that the images lie in.
+        most_turned_deg: largest difference of a positive's heading from the query's.
+        root: see `TrainingSet`.
 
     Raises:
-        MapError: no query has a positive, a file is its own, or a radius, an angle or a position is out of range.
+        DataError: no query has a positive, a file is its own, or a position is not finite.
+        UsageError: a radius or an angle is out of range.
 
     Source: Warburg et al., Mapillary Street-Level Sequences (CVPR 2020): 10 m for training's positives, 25 m for
     evaluation and for what may not be a negative.
     """
     if not 0.0 < positive_radius_m <= near_radius_m:
-        raise MapError(
-            f"{name}: radii of {positive_radius_m:g} m and {near_radius_m:g} m found, expected 0 < positives <= near; "
-            "correct them"
+        raise UsageError(
+            f"{name}: radii are {positive_radius_m:g} m and {near_radius_m:g} m, expected 0 < positives <= near"
         )
     if not most_turned_deg >= 0.0:  # nan too
-        raise MapError(f"{name}: most_turned_deg is {most_turned_deg:g}, expected degrees >= 0; correct it")
+        raise UsageError(f"{name}: most_turned_deg is {most_turned_deg:g}, expected degrees >= 0")
     if not np.isfinite(positions_m[np.concatenate([queries, database])]).all():
-        raise MapError(f"{name}: a position is not a finite number, expected metres; correct it")
+        raise DataError(f"{name}: a position is not a finite number; correct it")
     regions = np.zeros(len(images), np.int32) if region is None else region
     rows, found, positive = [], [], []
     for number in np.unique(regions[queries]):
@@ -184,19 +186,15 @@ def set_from_places(
     region: npt.NDArray[np.int32] | None = None,
     root: Path | None = None,
 ) -> TrainingSet:
-    """Positives by the name of the place: all images of one place show it, and no other does.
+    """Make a set whose positives are the images of the same named place.
 
     Args:
-        name: for messages.
-        images: image files.
-        place: int64 (N,), a number per place; places of different regions are different, whatever their number.
-        queries: which images ask; all unless given.
-        database: which images answer; all unless given.
-        region: int32 (N,); all are in one unless given.
-        root: folder that the images lie in.
+        place: int64 (N,), a number per place. Equal numbers in different regions are different places.
+        queries, database: which images ask and answer; all unless given.
+        name, images, region, root: see `set_from_positions`.
 
     Raises:
-        MapError: no place has two images.
+        DataError: no place has two images.
     """
     every = np.arange(len(images), dtype=np.int64)
     queries = every if queries is None else queries
@@ -234,36 +232,33 @@ def set_from_pairs(
     region: npt.NDArray[np.int32] | None = None,
     root: Path | None = None,
     positions_m: npt.NDArray[np.float64] | None = None,
+    untrusted: int = 0,
 ) -> TrainingSet:
-    """Positives by a list of pairs. Queries that have none are left out.
+    """Make a set from a list of pairs. Queries that have no positive are left out.
 
     Args:
-        name: for messages.
-        images: image files.
-        row: int64 (n,), which of `queries` a pair is of: its place there, not its image.
+        row: int64 (n,), the query of each pair, as an index into `queries`.
         found: int64 (n,), the image of the database that shows the query's place, or may.
-        positive: bool (n,), whether it is to be drawn near in training.
-        queries: int64 (Q,), which images ask.
-        database: int64 (M,), which images answer.
-        region: int32 (N,); all are in one unless given.
-        root, positions_m: see `TrainingSet`.
+        positive: bool (n,), whether that image is a positive.
+        name, images, queries, database, region: see `set_from_positions`.
+        root, positions_m, untrusted: see `TrainingSet`.
 
     Raises:
-        MapError: no query has a positive, or one file would be its own under two numbers.
+        DataError: no query has a positive, or one file would be its own under two numbers.
     """
     asker = np.asarray(queries, np.int64)[row]
     number: dict[Path, int] = {}
     files = np.fromiter((number.setdefault(image, len(number)) for image in images), np.int64, len(images))
     if (twice := (files[asker] == files[found]) & (asker != found)).any():
-        raise MapError(
-            f"{name}: {images[asker[twice.argmax()]]} is listed twice and would be its own positive, expected every "
-            "image once; remove one row, or name another folder"
+        raise DataError(
+            f"{name}: {images[asker[twice.argmax()]]} is listed twice and would be its own positive; remove one row, "
+            "or name another folder"
         )
     order = np.lexsort((found, row))
     row, found, positive = row[order], found[order], positive[order]
     matched = np.bincount(row[positive], minlength=len(queries)) > 0
-    near = _split(found, np.bincount(row, minlength=len(queries)))
-    positives = _split(found[positive], np.bincount(row[positive], minlength=len(queries)))
+    near = split_rows(found, np.bincount(row, minlength=len(queries)))
+    positives = split_rows(found[positive], np.bincount(row[positive], minlength=len(queries)))
     kept = np.flatnonzero(matched)
     return TrainingSet(
         name=name,
@@ -276,26 +271,23 @@ def set_from_pairs(
         root=root,
         positions_m=positions_m,
         unmatched=int(len(queries) - len(kept)),
+        untrusted=untrusted,
     )
 
 
 def summary(training_set: TrainingSet) -> dict[str, str | int | float]:
-    """What is in a set, for people and for JSON: counts, and the median of positives and of near images per query."""
+    """Counts of a set, and the medians of positives and of near images per query, for printing and for JSON."""
     return {
         "name": training_set.name,
         "images": len(training_set.images),
         "queries": len(training_set.queries),
         "queries_without_positive": training_set.unmatched,
+        "queries_not_trusted": training_set.untrusted,
         "database": len(training_set.database),
         "positives_per_query": float(np.median([len(positives) for positives in training_set.positives])),
         "near_per_query": float(np.median([len(near) for near in training_set.near])),
         "regions": len(np.unique(training_set.region)),
     }
-
-
-def _split(values: Indices, counts: npt.NDArray[np.int64]) -> list[Indices]:
-    ends = np.cumsum(counts).tolist()
-    return [values[first:end] for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def _flatten(lists: Sequence[Indices]) -> tuple[Indices, Indices]:

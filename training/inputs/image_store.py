@@ -67,7 +67,7 @@ class FrameStore:
 
     def _read(self, path: Path) -> Bytes:
         try:
-            return np.asarray(prepare(read_image(path), self._contract)[0])
+            return np.asarray(prepare(read_image(path), self._contract.size)[0])
         except FrameError as error:
             raise FrameError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 

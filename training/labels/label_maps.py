@@ -19,8 +19,8 @@ import cv2
 
 from sdk import FrameError, MapError, read_image
 from sdk.atomic_file import replace_when_done
+from sdk.frames.folder import list_images
 
-from ..datasets.image_files import list_image_files
 from .label_png import encode_palette_png, palette_of
 from .segmentation_network import SegmentationNetwork
 
@@ -113,7 +113,7 @@ def plan(images_folder: Path, output_folder: Path) -> list[Path]:
     inside, root = output_folder.resolve(), images_folder.resolve()
     if inside == root:
         raise MapError(f"{output_folder}: is the folder of the images, expected another for the label maps; name one")
-    files = [file for file in list_image_files(images_folder) if inside not in file.resolve().parents]
+    files = [file for file in list_images(images_folder) if inside not in file.resolve().parents]
     if not files:
         raise MapError(f"{images_folder}: holds no image outside {output_folder}, expected some; check both paths")
     images = [file.relative_to(images_folder) for file in files]

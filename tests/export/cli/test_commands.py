@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import types
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from onnx import TensorProto, helper  # noqa: E402
 from tiny_networks import DIM, change_weights, contract, ended_by, network, rounded, save, write_pictures  # noqa: E402
 
 from export.engine import from_onnx as to_engine  # noqa: E402
-from export.precision.conversion import ConversionReport, check_output  # noqa: E402
+from export.precision.conversion import ConversionReport  # noqa: E402
 from sdk.backends import cuda as cuda_module  # noqa: E402
 from sdk.backends import trt as trt_module  # noqa: E402
 from sdk.backends.engine_sidecar import EngineSidecar  # noqa: E402
@@ -55,7 +55,7 @@ def refused(run):
         assert (code, out) == (2, ""), err
         assert err.startswith("structvpr: ")
         assert err.count("\n") == 1
-        assert "expected" in err
+        assert "; " in err or ", expected " in err
         return err
 
     return call
@@ -96,16 +96,14 @@ def converting(monkeypatch):
     calls = []
 
     def install(change):
-        def convert(onnx_path, output_path, precision, *, calibration=None, flavour="tensorrt", progress=None):
+        def convert(onnx_path, output_path, precision, *, calibration=None, flavour=None, progress=None):
             calls.append({"precision": precision, "calibration": calibration, "flavour": flavour})
             save(Path(output_path), change(onnx.load(onnx_path)), precision=precision)
             progress("converting", 1, 1)
             made = contract(precision=precision)
-            return ConversionReport(str(output_path), 1_500_000, "0" * 64, made, flavour, 7, 0, {"Conv": 1})
+            return ConversionReport(str(output_path), 1_500_000, "0" * 64, made, {"Conv": 1}, flavour or "", 7, 0)
 
-        fake = types.ModuleType("export.precision.conversion")
-        fake.convert, fake.check_output = convert, check_output
-        monkeypatch.setitem(sys.modules, "export.precision.conversion", fake)
+        monkeypatch.setattr("export.precision.gated.convert", convert)
         return calls
 
     return install
@@ -117,8 +115,8 @@ def building(monkeypatch):
     calls = []
 
     def install(change):
-        def export_engine(onnx_path, engine_path, *, judge=None, progress=None, **settings):
-            calls.append(settings)
+        def export_engine(onnx_path, engine_path, settings, *, judge=None, progress=None):
+            calls.append(asdict(settings))
             precision = json.loads(onnx.load(onnx_path).metadata_props[0].value)["precision"]
             engine_path = Path(engine_path)
             unfinished = engine_path.with_name("unfinished.onnx")
@@ -147,9 +145,7 @@ def building(monkeypatch):
                 gate=verdict,
             )
 
-        fake = types.ModuleType("export.engine.from_onnx")
-        fake.export_engine = export_engine
-        monkeypatch.setitem(sys.modules, "export.engine.from_onnx", fake)
+        monkeypatch.setattr("export.engine.gated.export_engine", export_engine)
         return calls
 
     return install
@@ -167,7 +163,7 @@ def test_precision_writes_what_passes(model, photos, run, converting):
     output = model.with_name("half.onnx")
     code, out, err = run("precision", model, "-o", output, "--precision", "fp16", "--frames", photos)
     assert (code, err) == (0, "")
-    assert calls == [{"precision": "fp16", "calibration": None, "flavour": "tensorrt"}]
+    assert calls == [{"precision": "fp16", "calibration": None, "flavour": None}]
     assert names(model.parent) == ["half.onnx", "model.onnx"]
     assert "the gate: passed, judged by mean cosine and top-1 agreement" in out
     assert "half.onnx (fp16) beside model.onnx (fp32)" in out
@@ -231,7 +227,7 @@ def test_precision_is_refused(model, photos, campus, tmp_path, refused, converti
     output = ["-o", model.with_name("out.onnx")]
     fp16, int8 = ["--precision", "fp16"], ["--precision", "int8"]
     assert "'bf16', expected fp16 or int8" in refused("precision", model, *output, "--precision", "bf16")
-    assert "no frames to judge the result on" in refused("precision", model, *output, *fp16)
+    assert "no frames to judge on were named" in refused("precision", model, *output, *fp16)
     assert "expected 0 to 1" in refused("precision", model, *output, *fp16, "--frames", photos, "--min-cosine", 2)
     queries = campus[-1]
     assert "one to calibrate on" in refused("precision", model, *output, *int8, "--calibration", queries, *campus)
@@ -243,7 +239,7 @@ def test_precision_is_refused(model, photos, campus, tmp_path, refused, converti
     )
     (model.parent / "folder").mkdir()
     assert "cannot write" in refused("precision", model, "-o", model.parent / "folder", *fp16, "--frames", photos)
-    assert "expected --dataset, or" in refused(
+    assert "--max-recall-drop needs known true places; give --dataset or" in refused(
         "precision", model, *output, *fp16, "--frames", photos, "--max-recall-drop", 1
     )
     before = model.read_bytes()
@@ -339,9 +335,9 @@ def test_engine_is_refused(model, photos, refused, building):
     """What the gate would refuse, before the build."""
     calls = building(good)
     words = ["engine", model, "-o", model.with_name("b.engine")]
-    assert "no frames to judge the engine on were named" in refused(*words)
+    assert "no frames to judge on were named" in refused(*words)
     words += ["--frames", photos]
-    assert "expected --dataset, or" in refused(*words, "--max-recall-drop", 1)
+    assert "--max-recall-drop needs known true places; give --dataset or" in refused(*words, "--max-recall-drop", 1)
     other = save(model.with_name("other.onnx"), network(), weights="b" * 64)
     assert "other.onnx: is of another network than" in refused(*words, "--reference", other)
     half = save(model.with_name("half.onnx"), network(), precision="fp16")
@@ -349,7 +345,7 @@ def test_engine_is_refused(model, photos, refused, building):
     before = model.read_bytes()
     for last in (["--frames", photos], ["--no-gate"]):
         sentence = refused("engine", half, "-o", model, "--reference", model, *last)
-        assert "model.onnx: is also --reference, expected another file to write" in sentence
+        assert "model.onnx: is also --reference, which would be replaced; choose another path" in sentence
     assert calls == []
     assert model.read_bytes() == before
     assert names(model.parent) == ["half.onnx", "model.onnx", "other.onnx"]
@@ -463,7 +459,7 @@ def test_verify_ends_with_1_below_the_thresholds(model, photos, campus, run):
 def test_verify_is_refused(model, photos, tmp_path, refused):
     other = save(model.with_name("b.onnx"), network(), weights="b" * 64)
     assert "is of another network" in refused("verify", model, other, "--frames", photos)
-    assert "no frames to compare on" in refused("verify", model, model)
+    assert "no frames to judge on were named" in refused("verify", model, model)
     assert "nope.onnx" in refused("verify", model, model.with_name("nope.onnx"), "--frames", photos)
     damaged = tmp_path / "damaged"
     write_pictures(damaged, ["0.png", "1.png"])
@@ -473,7 +469,7 @@ def test_verify_is_refused(model, photos, tmp_path, refused):
     (damaged / "1.png").write_bytes(b"")
     assert "1.png: cannot be decoded (0 bytes)" in refused("verify", model, model, "--frames", damaged, "--no-gate")
     half = save(model.with_name("half.onnx"), network(), precision="fp16")
-    assert "half.onnx: is fp16, expected fp32" in refused("verify", half, model, "--frames", photos)
+    assert "half.onnx: is in fp16, expected the model in fp32" in refused("verify", half, model, "--frames", photos)
     few = ["--precision", "int8", "--calibration", damaged, "--no-gate"]
     assert "holds 2 frames, expected at least 10 to calibrate on" in refused(
         "precision", model, "-o", tmp_path / "q.onnx", *few
@@ -482,6 +478,31 @@ def test_verify_is_refused(model, photos, tmp_path, refused):
 
 
 # --- all of them -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "named"),
+    [
+        ("engine", ["--for", "8.6", "--min-cosine", 0.9], "--min-cosine has no effect with --for"),
+        ("engine", ["--for", "8.6", "--max-recall-drop", 1], "--max-recall-drop has no effect with --for"),
+        ("engine", ["--for", "8.6", "--keep"], "--keep have no effect"),
+        ("engine", ["--for", "8.6", "--reference", "MODEL"], "--reference and --keep have no effect"),
+        ("engine", ["--for", "8.6", "--timing-cache", "."], "--timing-cache or --for"),
+        ("engine", ["--no-gate", "--min-cosine", 0.9], "--min-cosine has no effect with --no-gate"),
+        ("engine", ["--no-gate", "--reference", "MODEL"], "--reference have no effect with --no-gate"),
+        ("precision", ["--precision", "fp16", "--flavour", "tensorrt"], "flavour 'tensorrt' applies to int8 only"),
+        ("precision", ["--precision", "fp16", "--no-gate", "--keep"], "--keep has no effect with --no-gate"),
+        ("precision", ["--precision", "fp16", "--frames", "PHOTOS", "--positive_dist_threshold", 9], "leave it out"),
+        ("verify", ["--min-top1-agreement", 1, "--max-recall-drop", 1], "no effect with --max-recall-drop"),
+        ("verify", ["--frames", "PHOTOS", "--no-gate", "--min-top1-agreement", 1], "has no effect with --no-gate"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(verb, words, named, model, photos, refused, converting, building):
+    conversions, builds = converting(good), building(good)
+    files = [model, model] if verb == "verify" else [model, "-o", model.with_name("b.out")]
+    words = [{"MODEL": model, "PHOTOS": photos}.get(word, word) for word in words]
+    assert named in refused(verb, *files, *words)
+    assert conversions == builds == []
 
 
 @pytest.mark.parametrize("verb", ["onnx", "precision", "engine", "verify"])

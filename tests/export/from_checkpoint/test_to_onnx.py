@@ -22,6 +22,7 @@ from onnx import numpy_helper  # noqa: E402
 
 from export.from_checkpoint import agreement, to_onnx  # noqa: E402
 from export.graph.rules import TARGETS  # noqa: E402
+from export.graph.synthetic_frames import synthetic_frames  # noqa: E402
 from sdk import EngineError, ModelContract, prepare  # noqa: E402
 from sdk.cli import main  # noqa: E402
 from training.networks.checkpoint import load_weights, save_checkpoint  # noqa: E402
@@ -48,7 +49,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames():
-    return agreement.synthetic_frames()[3:]
+    return synthetic_frames()[3:]
 
 
 def perturb(model):
@@ -96,7 +97,7 @@ def test_round_trip(tmp_path, frames, backbone, head, dim, length, simplify):
     assert json.loads(report.to_json())["identity"] == report.contract.identity
 
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
-    (raw,) = session.run(None, {"frame": prepare(frames[0], report.contract)})
+    (raw,) = session.run(None, {"frame": prepare(frames[0], report.contract.size)})
     assert raw.shape == (1, dim)
     np.testing.assert_allclose(np.linalg.norm(raw), length, rtol=1e-4)
 
@@ -146,7 +147,7 @@ def test_a_graph_that_differs_is_not_written(checkpoint, tmp_path, frames, monke
     monkeypatch.setattr(to_onnx, "trace", lambda *arguments: perturb(trace(*arguments)))
     (tmp_path / "old.onnx").write_bytes(b"old")
     for name in ("new.onnx", "old.onnx"):
-        with pytest.raises(EngineError, match=r"differs from PyTorch on frame 0 .* expected at most 1e-06 and 1e-04"):
+        with pytest.raises(EngineError, match=r"differs from PyTorch on frame 0: .* expected at most 1e-06 and 1e-04"):
             to_onnx.export_onnx(checkpoint, tmp_path / name, frames)
     assert [p.name for p in tmp_path.iterdir()] == ["old.onnx"]
     assert (tmp_path / "old.onnx").read_bytes() == b"old"
@@ -313,7 +314,7 @@ def test_committed_model_is_the_public_weights():
     contract = make_contract(net, "efficientnet-lite0-gem")
     (carried,) = (p.value for p in onnx.load(MODEL).metadata_props if p.key == "contract")
     assert ModelContract.from_json(carried, MODEL.name) == contract
-    inputs = [prepare(frame, contract) for frame in agreement.synthetic_frames()]
+    inputs = [prepare(frame, contract.size) for frame in synthetic_frames()]
     deployed = DeployedNet(net, contract).eval()
     with torch.no_grad():
         expected = [deployed(torch.from_numpy(frame)).numpy() for frame in inputs]

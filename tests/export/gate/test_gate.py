@@ -25,9 +25,19 @@ from tiny_networks import (  # noqa: E402
 
 from export.gate.comparison import compare  # noqa: E402
 from export.gate.decision import DEFAULT_THRESHOLDS, Thresholds, gate, judge  # noqa: E402
-from export.gate.frames import GateFrames, read_gate_frames, require_apart, require_readable  # noqa: E402
+from export.gate.frames import read_gate_frames, require_apart, require_readable  # noqa: E402
 from export.gate.paired_loss import PairedLoss, enough_queries, upper_limit  # noqa: E402
-from sdk import ContractError, EngineError, FrameError, MapError, open_backend, prepare, read_image  # noqa: E402
+from sdk import (  # noqa: E402
+    ContractError,
+    DataError,
+    EngineError,
+    FrameError,
+    UsageError,
+    open_backend,
+    prepare,
+    read_image,
+)
+from sdk.evaluation.sets import PlaceSet  # noqa: E402
 
 MODEL = Path(__file__).parents[3] / "models" / "efficientnet-lite0-gem.onnx"
 Z_TWO_SIDED = 1.959963984540054
@@ -189,7 +199,9 @@ def test_figures_are_those_of_numpy(reference, tmp_path, campus):
     for name, path in (("a", reference), ("b", candidate)):
         backend = open_backend(path)
         for kind, files in (("q", campus.queries), ("d", campus.database)):
-            raw = np.stack([backend.infer(prepare(read_image(file), backend.contract)) for file in files])
+            raw = np.stack(
+                [backend.infer(prepare(read_image(file), backend.contract.size))["raw_descriptor"] for file in files]
+            )
             rows[name + kind] = raw / np.linalg.norm(raw.astype(np.float64), axis=1, keepdims=True)
     cosines = (rows["aq"] * rows["bq"]).sum(1)  # the queries alone: the database may have been calibrated on
     assert found.mean_cosine == pytest.approx(cosines.mean(), abs=1e-6)
@@ -241,11 +253,13 @@ def test_recall_is_not_judged_for_fp16_unless_asked_for(reference, tmp_path, cam
 def test_without_a_true_place_no_loss_is_excluded(reference, tmp_path, campus):
     """Frames that were said to show R@1, and cannot, are not judged by their first answers instead."""
     candidate = save(tmp_path / "b.onnx", network(), precision="int8")
-    nowhere = GateFrames(campus.queries, campus.database, [np.array([], np.int64)] * len(campus.queries), "1 m")
+    nowhere = PlaceSet(
+        "nowhere", campus.queries, campus.database, {"1 m": [np.array([], np.int64)] * len(campus.queries)}
+    )
     verdict = gate(reference, candidate, nowhere)
     assert not verdict.passed
     assert verdict.judged == ("mean cosine", "loss of R@1")
-    assert verdict.reasons[0].startswith("no query has a true place (1 m), expected some")
+    assert verdict.reasons[0].startswith("no query has a true place (1 m), so R@1 cannot be judged")
 
 
 def test_recall_that_is_lost_is_said_to_be(reference, tmp_path, campus):
@@ -267,7 +281,7 @@ def test_the_record_is_plain(reference, tmp_path, campus):
 
 def test_the_committed_model(tmp_path, photos):
     """Against itself it passes as fp32; with kernels of 3 bits it does not pass as int8."""
-    photos = GateFrames(photos.queries[:10])
+    photos = PlaceSet("photos", photos.queries[:10])
     assert gate(MODEL, MODEL, photos).passed
     broken = change_weights(onnx.load(MODEL), lambda kernel: rounded(kernel, 3))
     path = tmp_path / "broken.onnx"
@@ -281,7 +295,7 @@ def test_the_committed_model(tmp_path, photos):
 
 @pytest.mark.parametrize("changes", [{"weights": "b" * 64}, {"mean": (1.0, 0.0, 0.0)}])
 def test_another_network_is_refused(reference, tmp_path, photos, changes):
-    with pytest.raises(ContractError, match=r"is of another network than .*, expected two files of the same weights"):
+    with pytest.raises(ContractError, match=r"is of another network than .*; give two files with the same weights"):
         gate(reference, save(tmp_path / "b.onnx", network(), **changes), photos)
 
 
@@ -298,20 +312,20 @@ def test_a_reference_that_is_not_fp32_is_refused(tmp_path, photos):
 
 def test_a_broken_reference_is_refused(reference, tmp_path, photos):
     broken = save(tmp_path / "a.onnx", ended_by(network(), "Mul", np.zeros(DIM)))
-    with pytest.raises(EngineError, match=r"a\.onnx: describes .* expected a reference that works"):
+    with pytest.raises(EngineError, match=r"a\.onnx: describes .*; export the reference again"):
         gate(broken, reference, photos)
 
 
 def test_too_few_frames_are_refused(reference, photos):
-    with pytest.raises(FrameError, match="9 frames to judge on were given, expected at least 10"):
-        gate(reference, reference, GateFrames(photos.queries[:9]))
+    with pytest.raises(DataError, match="9 frames to judge on were given, expected at least 10"):
+        gate(reference, reference, PlaceSet("photos", photos.queries[:9]))
 
 
 @pytest.mark.parametrize(
     "limits", [(1.1, 0.5, None), (-0.1, 0.5, None), (0.5, 2.0, None), (0.5, 0.5, 0.0), (0.5, 0.5, float("nan"))]
 )
 def test_thresholds_out_of_range(limits):
-    with pytest.raises(ContractError, match="expected"):
+    with pytest.raises(UsageError, match="expected"):
         Thresholds(*limits)
 
 
@@ -319,11 +333,11 @@ def test_frames_that_are_not_named_rightly(tmp_path):
     assert read_gate_frames() is None
     write_pictures(tmp_path / "one", ["0.png"])
     for words, error, message in (
-        ({"frames": tmp_path, "dataset": "x"}, MapError, "several of --frames"),
-        ({"database_folder": tmp_path}, MapError, "expected both"),
-        ({"frames": tmp_path / "nope"}, MapError, "there is no such file or folder"),
-        ({"frames": tmp_path / "one"}, FrameError, "holds one frame"),
-        ({"frames": tmp_path, "radius_m": -1.0}, MapError, "expected metres >= 0"),
+        ({"frames": tmp_path, "dataset": "x"}, UsageError, "give one of --frames, .*not several"),
+        ({"database_folder": tmp_path}, UsageError, "was given; add the other"),
+        ({"frames": tmp_path / "nope"}, DataError, "there is no such file or folder"),
+        ({"frames": tmp_path / "one"}, DataError, "holds one frame"),
+        ({"frames": tmp_path, "radius_m": -1.0}, UsageError, "give metres >= 0"),
     ):
         with pytest.raises(error, match=message):
             read_gate_frames(**words)
@@ -345,13 +359,11 @@ def test_queries_must_differ(tmp_path):
     """A query that is in the database finds itself with any network."""
     places = [f"@{10_000 + 100 * i}@0@.png" for i in range(4)]
     write_pictures(tmp_path / "places", places)
-    with pytest.raises(
-        MapError, match=r"@10000@0@\.png: is the same picture as .*@10000@0@\.png, expected queries that"
-    ):
+    with pytest.raises(DataError, match=r"@10000@0@\.png: is the same picture as .*@10000@0@\.png; take one"):
         read_gate_frames(database_folder=tmp_path / "places", queries_folder=tmp_path / "places")
     frames = write_pictures(tmp_path / "frames", ["0.png", "1.png", "2.png"])
     (tmp_path / "frames" / "3.png").write_bytes(frames[1].read_bytes())
-    with pytest.raises(MapError, match=r"3\.png: is the same picture as .*1\.png"):
+    with pytest.raises(DataError, match=r"3\.png: is the same picture as .*1\.png"):
         read_gate_frames(frames=tmp_path / "frames")
 
 
@@ -359,7 +371,7 @@ def test_positions_that_match_nothing_are_refused(tmp_path):
     write_pictures(tmp_path / "database", ["@0@0@.png", "@100@0@.png"])
     write_pictures(tmp_path / "queries", ["@50@0@.png", "@150@0@.png"], noise=20.0)
     folders = {"database_folder": tmp_path / "database", "queries_folder": tmp_path / "queries"}
-    with pytest.raises(MapError, match=r"no query has a true place \(25 m\), expected some"):
+    with pytest.raises(DataError, match=r"no query has a true place \(25 m\); give queries"):
         read_gate_frames(**folders)
     assert sorted(len(true) for true in read_gate_frames(**folders, radius_m=60.0).positives) == [1, 2]
 
@@ -369,14 +381,14 @@ def test_frames_are_read_before_the_work(tmp_path):
     broken.write_bytes(broken.read_bytes()[:100])
     told = []
     with pytest.raises(FrameError, match=r"2\.png: "):
-        require_readable(GateFrames(whole, [broken]), lambda *told_of: told.append(told_of))
+        require_readable(PlaceSet("whole", whole, [broken]), lambda *told_of: told.append(told_of))
     assert told == [("reading frames", 1, 3), ("reading frames", 2, 3)]
 
 
 def test_the_map_may_be_calibrated_on(campus):
     """As by a robot; its queries may not."""
     require_apart(campus.database[0].parent, campus)
-    with pytest.raises(MapError, match="one to calibrate on"):
+    with pytest.raises(DataError, match="one to calibrate on"):
         require_apart(campus.queries[0].parent, campus)
 
 
@@ -385,9 +397,9 @@ def test_queries_are_not_calibrated_on(tmp_path, photos):
     write_pictures(folder, ["a.png", "b.png"], first_seed=100)
     require_apart(folder, photos)
     (folder / "copy.png").write_bytes(photos.queries[3].read_bytes())  # under another name
-    with pytest.raises(MapError, match=r"03\.png: is a frame to judge on and, as .*copy\.png, one to calibrate on"):
+    with pytest.raises(DataError, match=r"03\.png: is a frame to judge on and, as .*copy\.png, one to calibrate on"):
         require_apart(folder, photos)
-    with pytest.raises(MapError, match="one to calibrate on"):
+    with pytest.raises(DataError, match="one to calibrate on"):
         require_apart(photos.queries[0].parent, photos)
 
 

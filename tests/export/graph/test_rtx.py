@@ -112,7 +112,7 @@ def exported(tmp_path_factory):
             if precision == "fp32":
                 made[head, precision] = grid_from_checkpoint()
             else:
-                from export.from_checkpoint.agreement import synthetic_frames
+                from export.graph.synthetic_frames import synthetic_frames
                 from export.precision.conversion import convert
 
                 path = folder / f"{head}-{precision}.onnx"
@@ -211,8 +211,8 @@ def test_a_damaged_model_is_refused(rtx):
 def test_int8_for_onnx_runtime_is_not_for_tensorrt(rtx, exported, tmp_path):
     import onnx
 
-    from export.from_checkpoint.agreement import synthetic_frames
     from export.graph.rules import targets_that_take
+    from export.graph.synthetic_frames import synthetic_frames
     from export.precision.conversion import convert
 
     exported("gem", "fp16")  # skips where not all is built

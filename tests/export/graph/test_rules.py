@@ -17,7 +17,7 @@ import trap_graphs as graphs
 from onnx import TensorProto
 
 from export.graph.rules import TARGETS, check_graph, targets_that_take
-from sdk import EngineError
+from sdk import UsageError
 
 MODEL = Path(__file__).parents[3] / "models" / "efficientnet-lite0-gem.onnx"
 
@@ -171,7 +171,7 @@ def test_a_finding_says_where_what_and_what_to_do():
 
 def test_only_the_targets_asked_for_are_looked_at():
     assert targets_that_take(graphs.simple("IsInf"), ["8.5", "11"]) == ("11",)
-    with pytest.raises(EngineError, match=r"TensorRT '9.0' found, expected one of 8.5, .*, rtx; choose"):
+    with pytest.raises(UsageError, match=r"TensorRT '9.0' is not known, expected one of 8.5, .*, rtx"):
         check_graph(graphs.clip(), ["9.0"])
 
 

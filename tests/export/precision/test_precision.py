@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,24 @@ for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"converting needs {package} (extra: export)")
 
 import onnx  # noqa: E402
-import onnxruntime  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from export.from_checkpoint.agreement import synthetic_frames  # noqa: E402
 from export.graph.parts import split  # noqa: E402
+from export.graph.synthetic_frames import synthetic_frames  # noqa: E402
 from export.precision.calibration import evenly, read_frames  # noqa: E402
 from export.precision.conversion import convert  # noqa: E402
-from sdk import ContractError, EngineError, FrameError, MapError, ModelContract, prepare  # noqa: E402
+from sdk import (  # noqa: E402
+    ContractError,
+    DataError,
+    EngineError,
+    FrameError,
+    ModelContract,
+    UsageError,
+    WriteError,
+    open_backend,
+    prepare,
+)
 
 MODEL = Path(__file__).parents[3] / "models" / "efficientnet-lite0-gem.onnx"
 SIDE, CELLS, CHANNELS = 32, 256, 24
@@ -113,13 +123,12 @@ def small_frames(count, seed=0):
 
 
 def run(model, frames):
-    """Unit descriptors (n, D) by ONNX Runtime; a row that is not finite stays so."""
-    data = model if isinstance(model, bytes) else Path(model).read_bytes()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    _, height, width, _ = session.get_inputs()[0].shape
-    contract = ModelContract.from_json(session.get_modelmeta().custom_metadata_map["contract"], "model")
-    assert (contract.height, contract.width) == (height, width)
-    rows = np.concatenate([session.run(None, {"frame": prepare(f, contract)})[0] for f in frames]).astype(np.float64)
+    """Unit descriptors (n, D) by the SDK's backend for ONNX Runtime; a row that is not finite stays so."""
+    backend = open_backend(model, threads=1)
+    rows = np.stack(
+        [backend.infer(prepare(frame, backend.contract.size))["raw_descriptor"] for frame in frames]
+    ).astype(np.float64)
+    backend.close()
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -305,6 +314,7 @@ def test_int8_is_what_its_runtime_takes(network, tmp_path, frames, flavour):
     assert len([n for n in head if n.op_type == "Pow"]) == 6
     assert all(behind.isdisjoint(n.input) for n in head if n not in pairs)
     assert report.flavour == flavour
+    # 0.9995 and 0.9997 for "gem", 0.987 and more for "grid"; 0.865 and 0.986 where sums saturate.
     assert cosines(tmp_path / "q.onnx", network, frames).min() >= (0.99 if network == MODEL else 0.95)
     assert report.size_bytes < 0.75 * network.stat().st_size
 
@@ -336,6 +346,7 @@ def test_int8_of_dead_channels(tmp_path, flavour):
     bias[2] = 0.0
     path = small_model(tmp_path / "a.onnx", first=dead, first_bias=bias)
     convert(path, tmp_path / "q.onnx", "int8", calibration=small_frames(8), flavour=flavour)
+    # 0.9927 to 0.9933, and 1.0, over eight draws of frames.
     assert cosines(tmp_path / "q.onnx", path, small_frames(8, seed=1)).min() >= 0.99
     # All of a tensor may be zero.
     path = small_model(tmp_path / "a.onnx", first=np.zeros((8, 3, 1, 1)), first_bias=np.full(8, -1.0))
@@ -373,18 +384,18 @@ def quantize_head_naively(source, output, frames):
     return output
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of onnxruntime's quantiser, which is here to fail
 def test_int8_in_the_head_destroys_descriptors_and_the_recipe_does_not(small, tmp_path):
     """Finding of published tables: GeM in int8. One scale for cubes of 60 and of 2 leaves nothing of the latter."""
     seen, asked = small_frames(32), small_frames(48, seed=1)
     naive = quantize_head_naively(small, tmp_path / "naive.onnx", seen)
-    assert cosines(naive, small, asked).mean() < 0.95
+    assert cosines(naive, small, asked).mean() < 0.95  # 0.929
     database = run(small, asked)
     for flavour in FLAVOURS:
         convert(small, tmp_path / "q.onnx", "int8", calibration=seen, flavour=flavour)
-        assert cosines(tmp_path / "q.onnx", small, asked).min() >= 0.995
+        assert cosines(tmp_path / "q.onnx", small, asked).min() >= 0.995  # 0.99999
         assert first_answers(tmp_path / "q.onnx", database, asked) >= 0.95
-    assert first_answers(naive, database, asked) <= 0.5
+    assert first_answers(naive, database, asked) <= 0.5  # 0.02, which is chance
 
 
 def first_answers(model, database, frames):
@@ -396,7 +407,7 @@ def first_answers(model, database, frames):
 # --- both -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("precision", "flavour"), [("fp16", "tensorrt"), *(("int8", f) for f in FLAVOURS)])
+@pytest.mark.parametrize(("precision", "flavour"), [("fp16", None), *(("int8", f) for f in FLAVOURS)])
 def test_same_model_and_frames_give_the_same_file(small, tmp_path, precision, flavour):
     told = []
     reports = [
@@ -438,25 +449,26 @@ def test_frames_are_spread_evenly_and_come_from_a_folder_too(small, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"precision": "int4"}, EngineError, "precision is 'int4', expected fp16 or int8; choose one"),
-        ({"flavour": "cpu"}, EngineError, "flavour is 'cpu', expected tensorrt or onnxruntime; choose one"),
-        ({"calibration": None}, EngineError, "int8 without calibration frames asked for"),
-        ({"calibration": []}, FrameError, "no frames to calibrate on found"),
-        ({"calibration": "nowhere"}, MapError, "nowhere: there is no such file or folder"),
+        ({"precision": "int4"}, UsageError, "precision is 'int4', expected fp16 or int8"),
+        ({"flavour": "cpu"}, UsageError, "flavour is 'cpu', expected tensorrt or onnxruntime"),
+        ({"precision": "fp16", "flavour": "tensorrt"}, UsageError, "flavour 'tensorrt' applies to int8 only"),
+        ({"calibration": None}, UsageError, "int8 needs calibration frames"),
+        ({"calibration": []}, DataError, "no frames to calibrate on found"),
+        ({"calibration": "nowhere"}, DataError, "nowhere: there is no such file or folder"),
         ({"calibration": [np.zeros((40, 40, 3), np.float32)]}, FrameError, "the frame has dtype float32"),
         ({"calibration": [np.zeros((40, 40), np.uint8)]}, FrameError, "expected \\(H, W, 3\\)"),
-        ({"onnx_path": "missing.onnx"}, EngineError, "cannot read missing.onnx: No such file"),
-        ({"onnx_path": "garbage.onnx"}, EngineError, "garbage.onnx: is no valid ONNX model"),
+        ({"onnx_path": "missing.onnx"}, EngineError, r"missing.onnx: cannot be read \(No such file"),
+        ({"onnx_path": "garbage.onnx"}, EngineError, r"garbage.onnx: cannot be read \(it is no ONNX: "),
         ({"onnx_path": "bare.onnx"}, ContractError, "bare.onnx: carries no model contract"),
         ({"onnx_path": "done.onnx"}, EngineError, "done.onnx: is int8 already, expected fp32"),
         ({"onnx_path": "half.onnx"}, EngineError, "half.onnx: is fp16 already, expected fp32"),
         ({"onnx_path": "headless.onnx"}, EngineError, "expected a convolutional trunk and a head"),
         ({"onnx_path": "nan.onnx"}, EngineError, "d is not finite on frame 0|weight depthwise is not finite"),
-        ({"output_path": "no/folder/q.onnx"}, EngineError, "cannot write no/folder/q.onnx"),
-        ({"output_path": "."}, EngineError, "cannot write .: is a folder, expected a file"),
-        ({"output_path": "q.engine"}, EngineError, "q.engine: ends like a TensorRT engine, expected .onnx"),
-        ({"output_path": "q.plan"}, EngineError, "q.plan: ends like a TensorRT engine, expected .onnx"),
-        ({"output_path": "./small.onnx"}, EngineError, "small.onnx: is the model itself, .* expected a new file"),
+        ({"output_path": "no/folder/q.onnx"}, WriteError, "cannot write no/folder/q.onnx"),
+        ({"output_path": "."}, WriteError, "cannot write .: it is a folder, expected a file"),
+        ({"output_path": "q.engine"}, UsageError, "q.engine: ends like a TensorRT engine, expected .onnx"),
+        ({"output_path": "q.plan"}, UsageError, "q.plan: ends like a TensorRT engine, expected .onnx"),
+        ({"output_path": "./small.onnx"}, UsageError, "small.onnx: is the model itself, .*; choose another path"),
     ],
 )
 def test_bad_input_is_said_in_one_sentence_and_writes_nothing(tmp_path, monkeypatch, arguments, error, message):
@@ -478,6 +490,7 @@ def test_bad_input_is_said_in_one_sentence_and_writes_nothing(tmp_path, monkeypa
     headless.graph.node[8].output[0] = "unused"
     headless.graph.node[9].input[0] = "image"
     headless.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    helper.set_model_props(headless, {"contract": replace(small_contract(), descriptor_dim=3).to_json()})
     onnx.save(headless, "headless.onnx")
     before = sorted(tmp_path.iterdir())
     given = {"onnx_path": "small.onnx", "output_path": "q.onnx", "precision": "int8", "calibration": small_frames(2)}

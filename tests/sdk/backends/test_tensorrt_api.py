@@ -42,7 +42,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "flags": "BuilderFlag",
         "known": "ComputeCapability",
     },
-    "export/engine/progress.py": {"base": "IProgressMonitor"},
+    "export/engine/monitor.py": {"base": "IProgressMonitor"},
 }
 
 # Asked for with getattr or hasattr, and done without where it is missing.

@@ -5,6 +5,7 @@ What only a GPU can show is in test_gpu.py.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_tensorrt import CONTRACT, PLAN, TABLES, FakeCuda, make_tensorrt, network, write_engine
+from fake_tensorrt import CONTRACT, PLAN, TABLES, FakeCuda, feature_map, make_tensorrt, network, write_engine
 from four_threads import wrong_answers
 
 from sdk import ContractError, EngineError
@@ -25,6 +26,7 @@ from sdk.backends import cuda as cuda_module
 from sdk.backends import trt as trt_module
 from sdk.backends.engine_sidecar import sidecar_path
 from sdk.backends.trt import TrtBackend
+from sdk.contract import FeatureMap
 
 ROOT = Path(__file__).parents[3]
 DRIVER = {"version": "13.0", "devices": 1, "code": 0}
@@ -86,12 +88,29 @@ def test_every_version_answers_and_leaves_nothing(bench: Bench, version: str, cu
     assert backend.contract == CONTRACT
     assert backend.uses_cuda_graph is cuda_graph
     for seed in range(3):
-        found = backend.infer(picture(seed))
+        found = backend.infer(picture(seed))["raw_descriptor"]
         assert found.dtype == np.float32
         assert np.array_equal(found, network(picture(seed))[0])
     backend.close()
     bench.cuda.assert_nothing_is_left()
     assert ("validity" in bench.cuda.journal) is version.startswith("rtx")
+
+
+@pytest.mark.parametrize("version", TABLES)
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_an_engine_gives_every_output_by_name(bench: Bench, version: str, cuda_graph: bool) -> None:
+    cells = FeatureMap("cells", height=4, width=2, depth=3, stride_px=8)
+    contract = dataclasses.replace(CONTRACT, feature_maps=(cells,))
+    bench.install(version, contract=contract)
+    write_engine(bench.path, version, contract=contract)
+    backend = TrtBackend(bench.path, cuda_graph=cuda_graph)
+    outputs = [backend.infer(picture(seed)) for seed in range(3)]
+    for seed, found in enumerate(outputs):  # each answer has memory of its own
+        assert found.keys() == {"raw_descriptor", "cells"}
+        assert np.array_equal(found["raw_descriptor"], network(picture(seed))[0])
+        assert np.array_equal(found["cells"], feature_map(picture(seed), cells.shape)[0])
+    backend.close()
+    bench.cuda.assert_nothing_is_left()
 
 
 def test_loading_allocates_once_and_warms_up(bench: Bench) -> None:
@@ -126,7 +145,7 @@ def test_a_query_without_a_graph_is_three_pieces_of_work(bench: Bench) -> None:
 
 def test_an_answer_is_the_callers_own(bench: Bench) -> None:
     backend = bench.load()
-    first = backend.infer(picture(1))
+    first = backend.infer(picture(1))["raw_descriptor"]
     kept = first.copy()
     backend.infer(picture(2))
     assert np.array_equal(first, kept)
@@ -141,8 +160,8 @@ def test_a_frame_need_not_be_contiguous_and_is_left_alone(bench: Bench) -> None:
     turned = np.asfortranarray(plain)
     mirrored = plain[:, ::-1, ::-1, ::-1]
     mirrored.flags.writeable = False
-    assert np.array_equal(backend.infer(turned), network(plain)[0])
-    assert np.allclose(backend.infer(mirrored), network(plain)[0][::-1], atol=1e-3)
+    assert np.array_equal(backend.infer(turned)["raw_descriptor"], network(plain)[0])
+    assert np.allclose(backend.infer(mirrored)["raw_descriptor"], network(plain)[0][::-1], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +186,7 @@ def test_another_input_is_refused_before_the_gpu_sees_it(bench: Bench, batch: An
     with pytest.raises(EngineError, match=r"was given .*, expected an array of uint8 \(1, 32, 48, 3\); pass what"):
         backend.infer(batch)
     assert bench.cuda.journal == []
-    assert np.array_equal(backend.infer(picture(1)), network(picture(1))[0])
+    assert np.array_equal(backend.infer(picture(1))["raw_descriptor"], network(picture(1))[0])
 
 
 @pytest.mark.parametrize("cuda_graph", [True, False])
@@ -192,7 +211,7 @@ def test_two_engines_in_one_process(bench: Bench) -> None:
     second = bench.load()
     first.close()
     first_cuda.assert_nothing_is_left()
-    assert np.array_equal(second.infer(picture(1)), network(picture(1))[0])
+    assert np.array_equal(second.infer(picture(1))["raw_descriptor"], network(picture(1))[0])
 
 
 # ---------------------------------------------------------------- graphs that cannot be recorded
@@ -216,7 +235,7 @@ def test_without_a_graph_it_works_as_well(bench: Bench, fault: dict[str, int]) -
     assert not backend.uses_cuda_graph
     assert bench.cuda.graphs == []
     before = len(bench.cuda.journal)
-    assert np.array_equal(backend.infer(picture(1)), network(picture(1))[0])
+    assert np.array_equal(backend.infer(picture(1))["raw_descriptor"], network(picture(1))[0])
     assert bench.cuda.journal[before:] == ["push", "h2d", "execute", "d2h", "synchronize", "pop"]
     backend.close()
     bench.cuda.assert_nothing_is_left()
@@ -226,7 +245,7 @@ def test_tensorrt_that_refuses_to_be_recorded(bench: Bench) -> None:
     bench.install(execute=2)
     backend = bench.load()
     assert not backend.uses_cuda_graph
-    assert np.array_equal(backend.infer(picture(1)), network(picture(1))[0])
+    assert np.array_equal(backend.infer(picture(1))["raw_descriptor"], network(picture(1))[0])
 
 
 # ---------------------------------------------------------------- closing
@@ -240,7 +259,7 @@ def test_close_gives_all_back_and_may_be_called_again(bench: Bench) -> None:
     assert order == ["destroy graph", "release context", "release engine", "release runtime", "close"]
     backend.close()
     assert bench.cuda.journal.count("close") == 1
-    with pytest.raises(EngineError, match="was closed, expected an open engine; load it again"):
+    with pytest.raises(EngineError, match="was closed; load it again"):
         backend.infer(picture(1))
     assert not backend.uses_cuda_graph
 
@@ -273,7 +292,7 @@ def test_closing_waits_for_a_query(bench: Bench) -> None:
 
     bench.monkeypatch.setattr(bench.cuda, "synchronize", slow)
     answers: list[Any] = []
-    query = threading.Thread(target=lambda: answers.append(backend.infer(picture(1))))
+    query = threading.Thread(target=lambda: answers.append(backend.infer(picture(1))["raw_descriptor"]))
     query.start()
     inside.wait(10)
     closing = threading.Thread(target=backend.close)
@@ -368,7 +387,7 @@ def test_a_query_that_fails(bench: Bench) -> None:
     with pytest.raises(EngineError, match=r"failed in TensorRT \(.*enqueue refused, really\), expected .*; load"):
         backend.infer(picture(1))
     assert bench.cuda.balance == 0
-    assert np.array_equal(backend.infer(picture(2)), network(picture(2))[0])
+    assert np.array_equal(backend.infer(picture(2))["raw_descriptor"], network(picture(2))[0])
     bench.cuda.fail["synchronize"] = 1
     with pytest.raises(EngineError, match="CUDA failed"):
         backend.infer(picture(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,21 @@ def test_figures(model: Path, tiny: Path, run: Run) -> None:
     assert own["recall_matched"]["R@1"] == pytest.approx(1 / 3)
 
 
+def test_queries_that_are_not_trusted_are_left_out_and_counted(
+    model: Path, tiny: Path, tmp_path: Path, run: Run
+) -> None:
+    shutil.copytree(tiny, tmp_path / "tiny")
+    header, *rows = TRUTH.splitlines()
+    lines = [f"{header},trusted", *(f"{row},{int('q1' not in row)}" for row in rows)]
+    (tmp_path / "tiny" / "ground_truth.csv").write_text("\n".join(lines))
+    (found,) = evaluate(run, model, tmp_path / "tiny", "--recall_values", 1)["sets"]
+    assert found["untrusted"] == 1
+    for protocol in found["protocols"]:
+        assert (protocol["queries"], protocol["matched"]) == (3, 2)
+    done = run("eval", model, tmp_path / "tiny")
+    assert "query: 1 queries left out, whose ground truth is not trusted" in done.out
+
+
 def test_table(model: Path, tiny: Path, run: Run) -> None:
     done = run("eval", model, tiny, "--tolerance_frames", "2", "--recall_values", "1", "5")
     assert done.code == 0
@@ -75,7 +91,7 @@ def test_table(model: Path, tiny: Path, run: Run) -> None:
     assert lines[0].split()[-2:] == ["R@1", "R@5"]
     assert lines[1].split()[-4:-1] == ["4", "all", "50.0"]
     assert lines[2].split()[-4:-1] == ["3", "matched", "66.7"]
-    assert "ms a query (median)" in done.out
+    assert "ms per query (median)" in done.out
 
 
 def test_defaults(model: Path, tiny: Path, run: Run) -> None:
@@ -150,7 +166,7 @@ def test_refused(model: Path, tiny: Path, tmp_path: Path, refused: Refused) -> N
     assert "no data was named" in refused("eval", model)
     assert "no data was named" in refused("eval", model, "--database_folder", tmp_path)
     assert "nope.onnx" in refused("eval", tmp_path / "nope.onnx", tiny)
-    assert "expected K >= 1" in refused("eval", model, tiny, "--recall_values", 0)
+    assert "give K >= 1" in refused("eval", model, tiny, "--recall_values", 0)
     assert "no such file or folder" in refused(
         "eval", model, "--database_folder", tmp_path / "nope", "--queries_folder", tmp_path
     )

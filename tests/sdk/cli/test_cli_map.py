@@ -34,7 +34,7 @@ def test_build(model: Path, photos: Path, tmp_path: Path, run: Run) -> None:
         (f"{i}.png", (100.0 * i, 0.0, 0.0)) for i in range(NUM_PHOTOS)
     ]
     with sdk.Localizer(model, path) as localizer:
-        assert localizer.index.origin == "read"
+        assert localizer.store.index.origin == "read"
         answer = localizer.query(picture(3))
         assert answer.place is not None
         assert answer.place.image == "3.png"
@@ -201,7 +201,7 @@ def test_info_says_how_it_is_searched(campus: Path, run: Run) -> None:
     assert json.loads(run("map", "info", campus, "--json").out)["search"] == "exact scan"
     campus.with_name("campus.places.index").unlink()
     assert json.loads(run("map", "info", campus, "--json").out)["search"] is None
-    assert run("map", "info", campus).out.count("none; it is built at the next opening") == 2
+    assert run("map", "info", campus).out.count("none; the next opening builds it") == 2
 
 
 def test_export(model: Path, photos: Path, campus: Path, tmp_path: Path, run: Run) -> None:

@@ -164,7 +164,7 @@ def test_text_as_model(photos: Path, campus: Path, refused: Refused) -> None:
     ("text", "found"),
     [
         ("image,lat_deg,lon_deg\n0.png,48,11\n", "its positions are wgs84, expected local"),
-        ("image,x_m,y_m\nother.png,1,2\n", "names none of the frames"),
+        ("image,x_m,y_m\nother.png,1,2\n", "names none of the queried frames"),
         ("image,x_m,y_m\n0.png,1,here\n", "line 2: y_m is 'here'"),
     ],
 )
@@ -178,7 +178,7 @@ def test_bad_truth(
 def test_apart_without_positions(model: Path, photos: Path, tmp_path: Path, run: Run, refused: Refused) -> None:
     assert run("map", "build", model, photos / "0.png", tmp_path / "m.places").code == 0
     sentence = refused("query", model, photos / "0.png", "--map", tmp_path / "m.places", "--apart-m", 5)
-    assert "has no position" in sentence
+    assert "apart_m needs positions, and 0.png has none" in sentence
 
 
 def test_report_that_cannot_be_written(
@@ -186,7 +186,7 @@ def test_report_that_cannot_be_written(
 ) -> None:
     before = contents(tmp_path)
     sentence = refused("query", model, photos / "0.png", "--map", campus, "--report", tmp_path / "nope" / "r.html")
-    assert "r.html: cannot be written" in sentence
+    assert f"cannot write {tmp_path / 'nope' / 'r.html'}" in sentence
     assert contents(tmp_path) == before
 
 

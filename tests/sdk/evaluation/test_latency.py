@@ -80,7 +80,7 @@ class Metronome:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
-        self.index = SimpleNamespace(method=lambda: "graph")
+        self.store = SimpleNamespace(search_method=lambda: "graph")
 
     def __len__(self) -> int:
         return 7
@@ -103,7 +103,7 @@ def test_percentiles_are_of_every_query_after_the_warm_up() -> None:
 
 def test_cold_start(tmp_path: Path) -> None:
     with Localizer(MODEL, tmp_path / "m.places", create=True) as localizer:
-        fill_with_noise(localizer.map, 5)
+        fill_with_noise(localizer.store.map, 5)
     found = measure_cold_start(MODEL, tmp_path / "m.places", runs=1)
     parts = ("import", "load the network", "first inference", "open the map, warm up", "first query")
     assert set(found) == {*parts, "second query", "import to first answer", "process"}

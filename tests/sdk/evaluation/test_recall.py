@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sdk.answers import EARTH_RADIUS_M, distance_m
 from sdk.evaluation.recall import positives_within_frames, positives_within_m, rank, recall_at_k
+from sdk.geography import distance_m
 
-DEGREE_M = 111_195.08  # of latitude on the sphere of 6,371.0088 km: pi * R / 180
+# Geodesics on the WGS-84 ellipsoid by geographiclib 2.1 (Karney, Algorithms for geodesics, 2013), m.
+LATITUDE_0_M, LATITUDE_47_M, LONGITUDE_0_M = 110_574.3886, 111_180.5865, 111_319.4908  # one degree at 0 or 47 degrees
 
 
 @st.composite
@@ -118,21 +120,25 @@ def test_the_radius_is_inclusive() -> None:
     assert [p.tolist() for p in positives_within_m("local", [(0.0, 0.0, 0.0)], [], 5.0)] == [[]]
 
 
+def chord_m(arc_m: float, radius_m: float = 6_371_008.8) -> float:
+    """Straight line between the ends of an arc, which differs from the arc by 1 part in 10,000 at 300 km."""
+    return 2 * radius_m * math.sin(arc_m / (2 * radius_m))
+
+
 @pytest.mark.parametrize(
     ("a", "b", "metres"),
     [
-        ((0, 0, 0), (1, 0, 0), DEGREE_M),
-        ((47, 8, 0), (48, 8, 0), DEGREE_M),
-        ((0, 0, 0), (0, 1, 0), DEGREE_M),
-        ((60, 0, 0), (60, 0.001, 0), DEGREE_M * 0.001 * math.cos(math.radians(60))),
-        ((0, 179.5, 0), (0, -179.5, 0), DEGREE_M),  # across the date line
+        ((0, 0, 0), (1, 0, 0), LATITUDE_0_M),
+        ((47, 8, 0), (48, 8, 0), LATITUDE_47_M),
+        ((0, 0, 0), (0, 1, 0), LONGITUDE_0_M),
+        ((60, 0, 0), (60, 0.001, 0), 55.8000),
+        ((0, 179.5, 0), (0, -179.5, 0), LONGITUDE_0_M),  # across the date line
         ((90, 0, 0), (90, 123, 0), 0.0),
-        ((90, 0, 0), (-90, 0, 0), math.pi * EARTH_RADIUS_M),
+        ((90, 0, 0), (-90, 0, 0), 2 * 6_356_752.3142),
         ((48, 11, 500), (48, 11, 530), 30.0),
-        # Paris to London, city centres: 343.5 km on the sphere (published great-circle figures say 344 km).
-        ((48.8566, 2.3522, 0), (51.5074, -0.1278, 0), 343_556.0),
-        # Nashville to Los Angeles airports: 2,887.26 km with R = 6,372.8 km (Rosetta Code, "Haversine formula").
-        ((36.12, -86.67, 0), (33.94, -118.40, 0), 2_887_259.95 * EARTH_RADIUS_M / 6_372_800),
+        # Paris to London, and the airports of Nashville and Los Angeles: the straight line below the geodesic.
+        ((48.8566, 2.3522, 0), (51.5074, -0.1278, 0), chord_m(343_923.120)),
+        ((36.12, -86.67, 0), (33.94, -118.40, 0), chord_m(2_892_776.957)),
     ],
 )
 def test_known_distances(a: tuple[float, ...], b: tuple[float, ...], metres: float) -> None:
@@ -141,20 +147,40 @@ def test_known_distances(a: tuple[float, ...], b: tuple[float, ...], metres: flo
 
 
 def test_a_degree_of_latitude() -> None:
-    assert distance_m("wgs84", (0, 0, 0), (1, 0, 0)) == pytest.approx(111_195, abs=1)
+    assert distance_m("wgs84", (0, 0, 0), (1, 0, 0)) == pytest.approx(LATITUDE_0_M - 1.4, abs=0.1)  # 1.4 m: the chord
+    assert distance_m("wgs84", (0, 0, 0), (0, 0.00025, 0)) == pytest.approx(27.82987, abs=1e-5)
     assert distance_m("local", (0, 0, 0), (1, 0, 0)) == 1.0  # metres are metres
 
 
 def test_wgs84_positives() -> None:
-    step = 10 / DEGREE_M  # ten metres to the north
+    step = 10 / LATITUDE_47_M  # ten metres to the north
     database = [(48 + i * step, 11.0, 0.0) for i in range(6)]
     (found,) = positives_within_m("wgs84", [(48.0, 11.0, 0.0)], database, 25.0)
     assert found.tolist() == [0, 1, 2]
     assert found.dtype == np.int64
     # 25 m to the east are more degrees than to the north.
-    east = 24 / DEGREE_M / math.cos(math.radians(48))
+    east = 24 / LONGITUDE_0_M / math.cos(math.radians(48))
     assert len(positives_within_m("wgs84", [(48.0, 11.0 + east, 0.0)], [(48.0, 11.0, 0.0)], 25.0)[0]) == 1
     assert len(positives_within_m("wgs84", [(48.0, 11.0 + east * 1.1, 0.0)], [(48.0, 11.0, 0.0)], 25.0)[0]) == 0
+
+
+@pytest.mark.parametrize("radius_m", [0.0, 25.0, 2e4])
+def test_wgs84_positives_are_those_of_distance_m(radius_m: float) -> None:
+    rng = np.random.default_rng(0)
+    points = np.column_stack([48 + rng.normal(0, 3e-3, 60), 179.999 + rng.normal(0, 3e-3, 60), rng.normal(500, 10, 60)])
+    points[:, 1] = (points[:, 1] + 180) % 360 - 180  # across the date line
+    found = positives_within_m("wgs84", points.tolist(), points.tolist(), radius_m)
+    for point, indices in zip(points, found, strict=True):
+        expected = [i for i, other in enumerate(points) if distance_m("wgs84", point, other) <= radius_m]
+        assert indices.tolist() == expected
+
+
+def test_ten_thousand_against_ten_thousand_take_seconds() -> None:
+    points = np.random.default_rng(0).uniform((48.0, 11.0, 0.0), (48.05, 11.05, 1.0), (10_000, 3))
+    began_s = time.process_time()  # others' load does not count
+    found = positives_within_m("wgs84", points.tolist(), points.tolist(), 25.0)
+    assert time.process_time() - began_s < 5.0
+    assert all(i in near for i, near in enumerate(found))
 
 
 def test_frames_are_clipped_at_the_ends() -> None:

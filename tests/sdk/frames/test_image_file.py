@@ -137,7 +137,7 @@ def cuts(data: bytes) -> list[int]:
 )
 def test_a_cut_file_is_never_accepted(data: bytes, tmp_path: Path) -> None:
     for cut in cuts(data):
-        with pytest.raises(FrameError, match=r"frame\.jpg: .*expected"):
+        with pytest.raises(FrameError, match=r"frame\.jpg: .*; copy the file again or remove it"):
             read(data[:cut], tmp_path)
 
 
@@ -189,7 +189,6 @@ def test_what_is_no_image(data: bytes, found: str, tmp_path: Path) -> None:
         read(data, tmp_path)
     message = str(caught.value)
     assert found in message
-    assert "expected" in message
     assert "copy the file again or remove it" in message
     assert "\n" not in message
 

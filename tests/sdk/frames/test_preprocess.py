@@ -22,36 +22,36 @@ def reference(frame: Any) -> Any:
 @pytest.mark.parametrize("size", [(480, 640), (48, 64), (33, 35), (32, 32), (240, 32), (37, 641)])
 def test_equals_opencv_area(size: tuple[int, int]) -> None:
     frame = picture(1, *size)
-    assert np.array_equal(prepare(frame, CONTRACT), reference(frame))
+    assert np.array_equal(prepare(frame, CONTRACT.size), reference(frame))
 
 
 def test_shrinking_averages_whole_cells() -> None:
     # 4 x 4 px of a checkerboard average to grey; a filter that skips pixels would give black or white.
     frame = np.zeros((192, 256, 3), np.uint8)
     frame[::2, ::2] = frame[1::2, 1::2] = 254
-    assert np.all(prepare(frame, CONTRACT) == 127)
+    assert np.all(prepare(frame, CONTRACT.size) == 127)
 
 
 def test_output_is_what_the_network_takes() -> None:
-    batch = prepare(picture(2, 300, 500), CONTRACT)
+    batch = prepare(picture(2, 300, 500), CONTRACT.size)
     assert batch.shape == (1, 48, 64, 3)
     assert batch.dtype == np.uint8
     assert batch.flags.c_contiguous
-    batch = prepare(picture(2, 300, 500)[..., ::-1], CONTRACT, "bgr")
+    batch = prepare(picture(2, 300, 500)[..., ::-1], CONTRACT.size, "bgr")
     assert batch.flags.c_contiguous
 
 
 def test_output_is_not_the_input() -> None:
     frame = picture(3, 48, 64)  # already of the right size
-    batch = prepare(frame, CONTRACT)
+    batch = prepare(frame, CONTRACT.size)
     assert not np.shares_memory(batch, frame)
 
 
 @pytest.mark.parametrize("size", [(480, 640), (48, 64), (100, 33)])
 def test_bgr_is_rgb_reversed(size: tuple[int, int]) -> None:
     frame = picture(4, *size)
-    assert np.array_equal(prepare(frame[..., ::-1], CONTRACT, "bgr"), prepare(frame, CONTRACT))
-    assert not np.array_equal(prepare(frame, CONTRACT, "bgr"), prepare(frame, CONTRACT))
+    assert np.array_equal(prepare(frame[..., ::-1], CONTRACT.size, "bgr"), prepare(frame, CONTRACT.size))
+    assert not np.array_equal(prepare(frame, CONTRACT.size, "bgr"), prepare(frame, CONTRACT.size))
 
 
 @pytest.mark.parametrize("colour", ["bgr", "rgb"])
@@ -59,7 +59,7 @@ def test_the_input_is_untouched(colour: str) -> None:
     for frame in (picture(5), picture(5, 48, 64)):
         before = frame.copy()
         frame.flags.writeable = False  # as frames of some cameras are
-        prepare(frame, CONTRACT, colour)
+        prepare(frame, CONTRACT.size, colour)
         assert np.array_equal(frame, before)
 
 
@@ -68,9 +68,9 @@ def test_any_size_from_32_px_on(size: tuple[int, int]) -> None:
     frame = np.full((*size, 3), (10, 20, 30), np.uint8)
     if min(size) < 32:
         with pytest.raises(FrameError):
-            prepare(frame, CONTRACT)
+            prepare(frame, CONTRACT.size)
         return
-    assert np.all(prepare(frame, CONTRACT) == (10, 20, 30))
+    assert np.all(prepare(frame, CONTRACT.size) == (10, 20, 30))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_any_size_from_32_px_on(size: tuple[int, int]) -> None:
 def test_views_that_are_not_contiguous(view: Any) -> None:
     frame = view(picture(6, 120, 160))
     before = frame.copy()
-    assert np.array_equal(prepare(frame, CONTRACT), reference(frame.copy()))
+    assert np.array_equal(prepare(frame, CONTRACT.size), reference(frame.copy()))
     assert np.array_equal(frame, before)
 
 
@@ -117,7 +117,7 @@ REFUSED = [
     ("no pixel", GOOD[:0], "0 x 128 px, expected both sides >= 32 px", "use a larger image"),
     ("list", GOOD.tolist(), "is a list, expected a numpy array uint8 (H, W, 3)", "cv2.imread"),
     ("like PIL", LikePil(), "is a LikePil, expected a numpy array uint8 (H, W, 3)", ";"),
-    ("None", None, "is None, expected an image", "check the path"),
+    ("None", None, "is None; cv2.imread returns None", "check the path"),
     ("path", "frame.jpg", "is a str, expected a numpy array uint8 (H, W, 3)", "cv2.imread"),
 ]
 
@@ -128,7 +128,7 @@ REFUSED = [
 @pytest.mark.parametrize("colour", ["rgb", "bgr"])
 def test_refused(frame: Any, found: str, remedy: str, colour: str) -> None:
     with pytest.raises(FrameError) as caught:
-        prepare(frame, CONTRACT, colour)
+        prepare(frame, CONTRACT.size, colour)
     message = str(caught.value)
     assert found in message
     assert remedy in message
@@ -148,4 +148,4 @@ def test_the_remedies_work() -> None:
 @pytest.mark.parametrize("colour", ["RGB", "gbr", "", None])
 def test_bad_colour(colour: Any) -> None:
     with pytest.raises(ValueError, match="expected 'rgb' or 'bgr'"):
-        prepare(GOOD, CONTRACT, colour)
+        prepare(GOOD, CONTRACT.size, colour)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import picture, write_pictures
 
-from sdk import FrameError, MapError, Place, open_source
-from sdk.frames.sources import ImageSource, list_images
+from sdk import DataError, FrameError, FrameInfo, Place, Sighting, Source, open_source
+from sdk.frames.folder import ImageSource, list_images
 
 NAMES = ["a.png", "b.png", "c.png"]
 
 
-def places(path: Path, **options: bool) -> list[Place]:
-    return [sighting.place for sighting in open_source(path, **options)]  # type: ignore[arg-type]
+def infos(path: Path, **options: bool) -> list[FrameInfo]:
+    return [sighting.info for sighting in open_source(path, **options)]  # type: ignore[arg-type]
 
 
 def csv_folder(folder: Path, text: str | bytes) -> Path:
@@ -25,10 +26,10 @@ def csv_folder(folder: Path, text: str | bytes) -> Path:
 
 
 def message_of(path: Path) -> str:
-    with pytest.raises(MapError) as caught:
+    with pytest.raises(DataError) as caught:
         open_source(path)
     message = str(caught.value)
-    assert "expected" in message
+    assert "; " in message  # what was found, and what to do
     assert "\n" not in message
     return message
 
@@ -44,18 +45,18 @@ def test_plain_folder(tmp_path: Path) -> None:
     write_pictures(tmp_path / ".thumbnails", ["a.png"])
     source = open_source(tmp_path)
     found = list(source)
-    assert [s.place.image for s in found] == ["a.png", "b/1.png", "b/2.png", "b.png", "c.PNG"]
-    assert len(source) == 5
+    assert [s.info.image for s in found] == ["a.png", "b/1.png", "b/2.png", "b.png", "c.PNG"]
+    assert source.num_frames == 5
     assert source.geography is None
-    assert all(s.place.position is None for s in found)
+    assert all(s.info.position is None for s in found)
     assert np.array_equal(found[1].frame, picture(1))
-    assert [s.place for s in source] == [s.place for s in found]  # it can be read twice
+    assert [s.info for s in source] == [s.info for s in found]  # it can be read twice
 
 
 def test_one_image(tmp_path: Path) -> None:
     (path,) = write_pictures(tmp_path, ["@584123.00@4477123.00@.png"])
     (sighting,) = open_source(path)
-    assert sighting.place == Place(image=path.name)
+    assert sighting.info == FrameInfo(image=path.name)
     assert np.array_equal(sighting.frame, picture(0))
 
 
@@ -63,7 +64,7 @@ def test_a_damaged_image_is_met_on_iteration(tmp_path: Path) -> None:
     write_pictures(tmp_path, NAMES)
     (tmp_path / "b.png").write_bytes(b"damaged")
     source = iter(open_source(tmp_path))
-    assert next(source).place.image == "a.png"
+    assert next(source).info.image == "a.png"
     with pytest.raises(FrameError, match=r"b\.png"):
         next(source)
 
@@ -76,13 +77,13 @@ def test_missing_path(name: str, tmp_path: Path) -> None:
 def test_other_kinds_of_file(tmp_path: Path) -> None:
     path = tmp_path / "map.txt"
     path.write_text("hello")
-    assert "map.txt: is of an unknown kind, expected a folder of images, a CSV, an image or a video" in message_of(path)
+    assert "map.txt: is of an unknown kind; name a folder of images, a CSV, an image or a video" in message_of(path)
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     assert "holds no image" in message_of(tmp_path)
-    with pytest.raises(MapError, match="there is no such folder"):
+    with pytest.raises(DataError, match="there is no such folder"):
         list_images(tmp_path / "notes.txt")
 
 
@@ -91,7 +92,7 @@ def test_symlinks_that_loop(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nope.png")
-    assert [place.image for place in places(tmp_path)] == NAMES
+    assert [place.image for place in infos(tmp_path)] == NAMES
 
 
 # ---------------------------------------------------------------- CSV
@@ -115,14 +116,14 @@ def test_local_csv(named: bool, tmp_path: Path) -> None:
     source = open_source(folder / "places.csv" if named else folder)
     assert source.geography == "local"
     found = list(source)
-    assert [s.place for s in found] == LOCAL_PLACES  # in the CSV's order
+    assert [Place.from_frame(s.info) for s in found] == LOCAL_PLACES  # in the CSV's order
     assert np.array_equal(found[0].frame, picture(2))
 
 
 def test_wgs84_csv(tmp_path: Path) -> None:
     source = open_source(csv_folder(tmp_path, WGS84_CSV))
     assert source.geography == "wgs84"
-    assert [s.place.position for s in source] == [(48.1, 11.5, 519.0), (-90.0, -180.0, 0.0)]
+    assert [s.info.position for s in source] == [(48.1, 11.5, 519.0), (-90.0, -180.0, 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_wgs84_csv(tmp_path: Path) -> None:
     ids=["BOM", "CRLF", "quoted", "blank lines", "other order"],
 )
 def test_dialects(text: bytes, tmp_path: Path) -> None:
-    assert places(csv_folder(tmp_path, text)) == [Place("", (1.0, 2.0, 0.0), image="a.png")]
+    assert infos(csv_folder(tmp_path, text)) == [FrameInfo("a.png", position=(1.0, 2.0, 0.0))]
 
 
 @pytest.mark.parametrize(
@@ -149,17 +150,18 @@ def test_dialects(text: bytes, tmp_path: Path) -> None:
         ("image,x_m,y_m,lat_deg,lon_deg\na.png,1,2,3,4\n", ["'lat_deg'"]),
         ("image,x_m,y_m,alt_m\na.png,1,2,3\n", ["'alt_m'"]),
         ("image,lat_deg,lon_deg,z_m\na.png,1,2,3\n", ["'z_m'"]),
-        ("image,x_m,x_m,y_m\na.png,1,2,3\n", ["'x_m', 'x_m'", "each once"]),
+        ("image,x_m,x_m,y_m\na.png,1,2,3\n", ["has the column x_m more than once"]),
         ("image;x_m;y_m\na.png;1;2\n", ["image;x_m;y_m"]),
-        ("", ["has the columns []"]),
-        ("image,x_m,y_m\n", ["has no rows", "add them"]),
-        ("image,x_m,y_m\na.png,1,2\nb.png,here,3\n", ["line 3", "x_m is 'here'", "a number"]),
+        ("", ["is empty", "write a header"]),
+        ("image,x_m,y_m\n", ["has no rows", "add one"]),
+        ("image,x_m,y_m\na.png,1,2\nb.png,here,3\n", ["line 3", "x_m is 'here'", "a finite number"]),
         ("image,x_m,y_m\na.png,1,nan\n", ["line 2", "finite"]),
         ("image,x_m,y_m\na.png,inf,1\n", ["line 2", "finite"]),
         ("image,x_m,y_m,heading_deg\na.png,1,2,north\n", ["line 2", "heading_deg is 'north'"]),
-        ("image,x_m,y_m\na.png,1\n", ["line 2", "one of x_m and y_m"]),
-        ("image,x_m,y_m\na.png,1,2,3\n", ["line 2", "more values than columns"]),
-        ("image,x_m,y_m\n,1,2\n", ["line 2", "has no image"]),
+        ("image,x_m,y_m\na.png,1\n", ["line 2", "has 2 values, expected 3"]),
+        ("image,x_m,y_m\na.png,1,\n", ["line 2", "one of x_m and y_m"]),
+        ("image,x_m,y_m\na.png,1,2,3\n", ["line 2", "has 4 values, expected 3"]),
+        ("image,x_m,y_m\n,1,2\n", ["line 2", "image is empty"]),
         ("image,lat_deg,lon_deg\na.png,48,11\nb.png,151.2,-33.9\n", ["line 3", "151.2", "are the columns swapped?"]),
         ("image,lat_deg,lon_deg\na.png,48,181\n", ["line 2", "not on Earth"]),
         (b"\xff\xfei\0m\0a\0g\0e\0", ["cannot be read as CSV", "UTF-8"]),
@@ -192,7 +194,7 @@ def test_deep_vg_names(tmp_path: Path) -> None:
     write_pictures(folder, ["@551.25@4179.50@.png", deep_vg_name(553, 4180)])
     source = open_source(tmp_path)
     assert source.geography == "local"
-    short, long = sorted((s.place for s in source), key=lambda place: place.position or ())
+    short, long = sorted((s.info for s in source), key=lambda place: place.position or ())
     assert short.position == (551.25, 4179.5, 0.0)
     assert short.heading_deg is None
     assert long.position == (553.0, 4180.0, 0.0)
@@ -204,14 +206,14 @@ def test_two_zones_are_wgs84(tmp_path: Path) -> None:
     write_pictures(tmp_path, [deep_vg_name(1, 2), deep_vg_name(3, 4, zone="11", rest="37.8@-119.9")])
     source = open_source(tmp_path)
     assert source.geography == "wgs84"
-    assert [s.place.position for s in source] == [(37.7, -122.4, 0.0), (37.8, -119.9, 0.0)]
-    assert {s.place.heading_deg for s in source} == {30.0}  # clockwise from north already
+    assert [s.info.position for s in source] == [(37.7, -122.4, 0.0), (37.8, -119.9, 0.0)]
+    assert {s.info.heading_deg for s in source} == {30.0}  # clockwise from north already
 
 
 def test_two_zones_without_latitude(tmp_path: Path) -> None:
     write_pictures(tmp_path, [deep_vg_name(1, 2, rest="@"), deep_vg_name(3, 4, zone="11", rest="@")])
     message = message_of(tmp_path)
-    assert "('10', 'S'), ('11', 'S')" in message
+    assert "2 UTM zones (10S, 11S)" in message
     assert "no latitude" in message
 
 
@@ -227,7 +229,7 @@ def test_two_zones_without_latitude(tmp_path: Path) -> None:
 )
 def test_names_that_are_mixed_or_wrong(names: list[str], tmp_path: Path) -> None:
     write_pictures(tmp_path, names)
-    with pytest.raises(MapError) as caught:
+    with pytest.raises(DataError) as caught:
         open_source(tmp_path)
     assert any(name in str(caught.value) for name in names)  # it says which file
 
@@ -246,7 +248,7 @@ def test_positions_can_be_left_unread(kind: str, tmp_path: Path) -> None:
     source = open_source(path, positions=False)
     assert isinstance(source, ImageSource)
     assert source.geography is None
-    found = [sighting.place for sighting in source]
+    found = [sighting.info for sighting in source]
     assert len(found) == (2 if kind == "names" else 3)
     assert all(place.position is None and place.heading_deg is None for place in found)
     assert all(place.image for place in found)
@@ -259,11 +261,47 @@ def test_a_set_of_one_region_is_a_source_and_of_two_is_none(tmp_path: Path) -> N
     rows = ["a.png,1,2,reference,town-0,train", "b.png,1,2,snow,town-0,train", "c.png,1,2,reference,town-1,val"]
     text = "\n".join(["image,x_m,y_m,traverse,region,split", *rows])
     folder = csv_folder(tmp_path, text)
-    assert "has places of 2 regions, whose positions cannot be compared, expected one; write the rows of one" in (
-        message_of(folder)
-    )
-    assert len(places(folder / "places.csv", positions=False)) == 3
+    assert "has places of 2 regions, whose metres cannot be compared; write the rows of one" in (message_of(folder))
+    assert len(infos(folder / "places.csv", positions=False)) == 3
     (folder / "town-0.csv").write_text("\n".join(text.splitlines()[:3]))
-    assert [place.traverse for place in places(folder / "town-0.csv")] == ["reference", "snow"]
+    assert [place.traverse for place in infos(folder / "town-0.csv")] == ["reference", "snow"]
     on_earth = "image,lat_deg,lon_deg,region\na.png,48,11,munich\nb.png,60,10,oslo\n"
-    assert len(places(csv_folder(tmp_path, on_earth))) == 2
+    assert len(infos(csv_folder(tmp_path, on_earth))) == 2
+
+
+# ---------------------------------------------------------------- sources of one's own
+
+
+class Camera(Source):
+    """A live source: it does not know how many frames will come, and holds a device."""
+
+    closed = 0
+
+    def __iter__(self) -> Iterator[Sighting]:
+        yield Sighting(picture(0), FrameInfo(name="now", timestamp_s=1.5))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_live_source_needs_no_length_and_is_closed() -> None:
+    with Camera() as camera:
+        assert (camera.num_frames, camera.geography) == (None, None)
+        (sighting,) = camera
+    assert camera.closed == 1
+    assert Place.from_frame(sighting.info) == Place("now", timestamp_s=1.5)
+
+
+def test_files_and_videos_are_sources_too(tmp_path: Path) -> None:
+    (path,) = write_pictures(tmp_path, ["a.png"])
+    with open_source(path) as source:
+        assert source.num_frames == len(list(source)) == 1
+    source.close()  # twice
+
+
+def test_a_place_takes_every_fact_of_a_frame() -> None:
+    info = FrameInfo("a.png", "gate", (1.0, 2.0, 3.0), 90.0, 100.5, "dusk")
+    place = Place.from_frame(info)
+    assert place.id is None
+    assert {name: getattr(place, name) for name in vars(info)} == vars(info)
+    assert (info.label, FrameInfo("a.png").label) == ("gate", "a.png")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pictures import Frame, write_video
 
-from sdk import FrameError, MapError, Sighting, open_source
+from sdk import FrameError, Sighting, UsageError, open_source
 
 FPS = 10.0
 COUNT = 25
@@ -34,7 +34,7 @@ def video(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_every_frame(video: Path) -> None:
     source = open_source(video)
-    assert len(source) == COUNT
+    assert source.num_frames == COUNT
     assert source.geography is None
     found = list(source)
     assert len(found) == COUNT
@@ -42,25 +42,25 @@ def test_every_frame(video: Path) -> None:
         assert sighting.frame.shape == (96, 128, 3)
         assert sighting.frame.dtype == np.uint8
         assert np.allclose(sighting.frame.reshape(-1, 3).mean(axis=0), (5 + 10 * number, 40, 0), atol=6)
-        assert sighting.place.timestamp_s == pytest.approx(number / FPS)
-        assert sighting.place.position is None
-        assert sighting.place.image == str(video)
-    assert found[12].place.name == f"{video.name} 1.200 s"
+        assert sighting.info.timestamp_s == pytest.approx(number / FPS)
+        assert sighting.info.position is None
+        assert sighting.info.image == str(video)
+    assert found[12].info.name == f"{video.name} 1.200 s"
 
 
 @pytest.mark.parametrize(("every_s", "step"), [(0.5, 5), (0.1, 1), (0.01, 1), (0.25, 2), (1.0, 10), (100.0, 1000)])
 def test_one_frame_every_so_often(every_s: float, step: int, video: Path) -> None:
     source = open_source(video, every_s=every_s)
     found = list(source)
-    assert [round((s.place.timestamp_s or 0) * FPS) for s in found] == list(range(0, COUNT, step))
-    assert len(source) == len(found)
+    assert [round((s.info.timestamp_s or 0) * FPS) for s in found] == list(range(0, COUNT, step))
+    assert source.num_frames == len(found)
     for sighting in found:
-        assert float(sighting.frame[..., 0].mean()) == pytest.approx(5 + 100 * (sighting.place.timestamp_s or 0), abs=6)
+        assert float(sighting.frame[..., 0].mean()) == pytest.approx(5 + 100 * (sighting.info.timestamp_s or 0), abs=6)
 
 
 @pytest.mark.parametrize("every_s", [0.0, -1.0, float("nan"), float("inf")])
 def test_every_s_must_be_seconds(every_s: float, video: Path) -> None:
-    with pytest.raises(MapError, match=r"every_s is .*expected seconds > 0"):
+    with pytest.raises(UsageError, match=r"every_s is .*pass seconds > 0"):
         open_source(video, every_s=every_s)
 
 

@@ -47,11 +47,11 @@ def test_a_reader_follows_what_another_process_changes(map_path: Path, frames: l
     expected = {str(i): frames[i] for i in (0, 2, 3, 5, 7, 8, 9, 10)}
     assert_finds(reader, {**expected, "SIX": frames[6], "new": frames[1], "back": frames[11]})
     assert reader.query(frames[4]).matches[0].similarity < 0.99
-    assert reader.index.origin == "extended by 2 places, 3 taken out"
+    assert reader.store.index.origin == "extended by 2 places, 3 taken out"
     writer.update(sdk.Place("newer", id=5), frames[4])
     writer.remove(5)
     assert reader.query(frames[4]).matches[0].similarity < 0.99
-    assert reader.index.origin == "extended by 0 places, 1 taken out"
+    assert reader.store.index.origin == "extended by 0 places, 1 taken out"
     writer.close()
     reader.close()
 
@@ -63,10 +63,10 @@ def test_an_index_from_before_a_removal_is_mended(map_path: Path, frames: list[F
         localizer.remove(3)
     index_path(map_path).write_bytes(kept)
     with sdk.Localizer(FakeBackend(), map_path) as localizer:
-        assert localizer.index.origin == "extended by 0 places, 1 taken out"
+        assert localizer.store.index.origin == "extended by 0 places, 1 taken out"
         assert localizer.query(frames[2]).matches[0].similarity < 0.99
     with sdk.Localizer(FakeBackend(), map_path) as localizer:
-        assert localizer.index.origin == "read"
+        assert localizer.store.index.origin == "read"
 
 
 STEPS = st.lists(
@@ -135,12 +135,12 @@ def test_a_journal_that_does_not_lead_to_the_map_is_not_believed(
     index_path(map_path).write_bytes(kept)
     DOUBTS[kind](map_path)
     with sdk.Localizer(FakeBackend(), map_path) as localizer:
-        assert localizer.index.origin == "rebuilt: its index is of another state of the map"
+        assert localizer.store.index.origin == "rebuilt: its index is of another state of the map"
         assert_finds(localizer, {"new": frames[2], "0": frames[0], "11": frames[11]})
         assert localizer.query(frames[3]).matches[0].similarity < 0.99
         localizer.remove(12)  # and it is begun anew where it was lost
     with sdk.Localizer(FakeBackend(), map_path) as localizer:
-        assert localizer.index.origin == "read"
+        assert localizer.store.index.origin == "read"
 
 
 def test_copies_that_lost_different_places_do_not_believe_each_other(map_path: Path, frames: list[Frame]) -> None:
@@ -153,7 +153,7 @@ def test_copies_that_lost_different_places_do_not_believe_each_other(map_path: P
             localizer.remove(place_id)
     shutil.copy(index_path(map_path), index_path(copy))
     with sdk.Localizer(FakeBackend(), copy) as localizer:
-        assert localizer.index.origin == "rebuilt: its index is of another state of the map"
+        assert localizer.store.index.origin == "rebuilt: its index is of another state of the map"
         assert_finds(localizer, {"3": frames[3]})
 
 
@@ -177,14 +177,14 @@ def test_the_journal_does_not_grow_for_ever(
     reader = sdk.Localizer(FakeBackend(), map_path)
     for i in range(9):
         writer.update(sdk.Place(str(i), id=1), frames[i])
-    with writer.map.snapshot() as moment:
+    with writer.store.map.snapshot() as moment:
         assert (moment.losses, len(moment.lost_since(0)), len(moment.lost_since(8))) == (9, 1, 1)
         assert moment.connection.execute("SELECT min(seq), count(*) FROM losses").fetchone() == (5, 5)
     assert reader.query(frames[8]).matches[0].similarity > 0.999
-    assert reader.index.origin == "rebuilt: its index is of another state of the map"
+    assert reader.store.index.origin == "rebuilt: its index is of another state of the map"
     writer.update(sdk.Place("last", id=1), frames[9])
     assert_finds(reader, {"last": frames[9]})
-    assert reader.index.origin == "extended by 1 places, 1 taken out"
+    assert reader.store.index.origin == "extended by 1 places, 1 taken out"
     writer.close()
     reader.close()
 
@@ -280,5 +280,5 @@ def test_frames_are_found_after_a_reader_followed_many_changes(map_path: Path) -
             writer.remove(i + 1)
             writer.add(frames[40 + i], sdk.Place(str(40 + i)))
             assert_finds(reader, {str(40 + i): frames[40 + i], str(39): frames[39]})
-        assert "rebuilt" not in reader.index.origin
+        assert "rebuilt" not in reader.store.index.origin
         reader.close()

@@ -157,7 +157,7 @@ def test_who_leaves_does_not_wait_for_the_graph(
 def test_a_process_that_ends_does_not_wait_for_the_graph(map_path: Path, child) -> None:  # type: ignore[no-untyped-def]
     leaving = child(
         """
-        from sdk import map_index
+        from sdk.index import map_index
         map_index.GRAPH_FROM = 1000
         place_map = sdk.PlaceMap.create(sys.argv[1], FakeBackend(dim=512).contract)
         place_map.add_many([sdk.Place()] * 20_000, unit_rows(20_000, dim=512))
@@ -216,21 +216,21 @@ def test_a_graph_that_cannot_be_saved_is_used(large: sdk.PlaceMap, graph_from: p
 def test_places_come_and_go_while_the_graph_is_built(map_path: Path, frames: list[Frame]) -> None:
     rows = unit_rows(PLACES)
     localizer = localizer_with(map_path, frames)
-    localizer.add_described([sdk.Place(f"row {i}") for i in range(PLACES)], rows)
-    begun = localizer.index._graph
+    localizer.store.add([sdk.Place(f"row {i}") for i in range(PLACES)], rows)
+    begun = localizer.store.index._graph
     assert begun is not None, "it is begun when there are places enough"
     for i in range(200):
-        place = localizer.add_described([sdk.Place(f"more {i}")], unit_rows(1, seed=10 + i))[0]
+        place = localizer.store.add([sdk.Place(f"more {i}")], unit_rows(1, seed=10 + i))[0]
         if i % 3 == 0:
             localizer.remove(place.id or 0)
         assert_finds(localizer, {str(i % 12): frames[i % 12]})
-    localizer.index.build_graph()
-    assert localizer.index._graph is begun
-    assert localizer.index.graph_recall() > 0.95
+    localizer.store.index.build_graph()
+    assert localizer.store.index._graph is begun
+    assert localizer.store.index.graph_recall() > 0.95
     size = len(localizer)
     localizer.close()
     with sdk.Localizer(FakeBackend(), map_path) as again:
-        assert (again.index.origin, again.index.has_graph, len(again.index)) == ("read", True, size)
+        assert (again.store.index.origin, again.store.index.has_graph, len(again.store.index)) == ("read", True, size)
         assert_finds(again, {str(i): frame for i, frame in enumerate(frames)})
 
 
@@ -240,7 +240,7 @@ def test_a_query_does_not_wait_while_the_index_is_saved(
     localizer_with(map_path, frames).close()
     reader = sdk.Localizer(FakeBackend(), map_path)
     with sdk.Localizer(FakeBackend(), map_path) as writer:
-        with reader.index._lock:  # as while it is saved, by its own thread
+        with reader.store.index._lock:  # as while it is saved, by its own thread
             writer.add(frames[0][::-1].copy(), sdk.Place("new"))
             answers: list[sdk.Localization] = []
             asking = threading.Thread(target=lambda: answers.append(reader.query(frames[1])))

@@ -31,10 +31,10 @@ def named(frames: list[Frame]) -> dict[str, Frame]:
 def opened(path: Path, expected: dict[str, Frame], gone: list[Frame] | None = None) -> str:
     """Open the map, require that it finds what it should and equals a new index; where its index came from."""
     with sdk.Localizer(FakeBackend(), path) as localizer:
-        localizer.index.build_graph()
-        assert len(localizer.index) == len(localizer)
+        localizer.store.index.build_graph()
+        assert len(localizer.store.index) == len(localizer)
         assert_finds(localizer, expected)
-        origin = localizer.index.origin  # some damage is found when it is met
+        origin = localizer.store.index.origin  # some damage is found when it is met
         for frame in gone or []:
             assert localizer.query(frame, k=1).matches[0].similarity < 0.99
     return origin
@@ -201,7 +201,7 @@ def test_a_change_outlives_a_kill_that_the_index_did_not_see(
 
 def test_an_interrupted_change_leaves_an_index_that_nobody_believes(map_path: Path, frames: list[Frame]) -> None:
     localizer = localizer_with(map_path, frames)
-    add = localizer.index._index.add
+    add = localizer.store.index._index.add
 
     class Interrupted:
         def __getattr__(self, name: str) -> object:
@@ -214,14 +214,14 @@ def test_an_interrupted_change_leaves_an_index_that_nobody_believes(map_path: Pa
             add(*arguments)  # type: ignore[arg-type]
             raise KeyboardInterrupt
 
-    index = localizer.index._index
-    localizer.index._index = Interrupted()  # type: ignore[assignment]
+    index = localizer.store.index._index
+    localizer.store.index._index = Interrupted()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         localizer.update(sdk.Place("new", id=1), frames[0][::-1].copy())
-    assert localizer.index._follows == UNKNOWN
-    assert not localizer.index.save()
+    assert localizer.store.index._follows == UNKNOWN
+    assert not localizer.store.index.save()
     assert_finds(localizer, {**{str(i): frames[i] for i in range(1, 12)}, "new": frames[0][::-1].copy()})
-    assert localizer.index.origin.startswith("rebuilt")
+    assert localizer.store.index.origin.startswith("rebuilt")
     localizer.close()
 
 
@@ -253,7 +253,7 @@ def test_a_reader_extends_and_never_rebuilds_while_another_process_adds(
         deadline = time.monotonic() + 20
         while len(localizer) < 60:
             localizer.query(frames[0])
-            assert not localizer.index.origin.startswith("rebuilt")
+            assert not localizer.store.index.origin.startswith("rebuilt")
             assert adding.process.poll() is None
             assert time.monotonic() < deadline, len(localizer)
 
@@ -281,15 +281,15 @@ def test_a_change_that_went_past_the_index_shows_at_the_next_look(map_path: Path
     localizer = localizer_with(map_path, frames[:5])
     backend = FakeBackend()
     moved = sdk.Localizer(backend, map_path).describe(frames[9])
-    place = localizer.map.all_places()[0]
-    add_many = localizer.map.add_many
+    place = localizer.store.map.all_places()[0]
+    add_many = localizer.store.map.add_many
 
     def add_and_change(*arguments: object) -> object:
         pairs = add_many(*arguments)  # type: ignore[arg-type]
-        localizer.map.update(place, moved)  # between the map's change and the index's
+        localizer.store.map.update(place, moved)  # between the map's change and the index's
         return pairs
 
-    localizer.map.add_many = add_and_change  # type: ignore[method-assign, assignment]
+    localizer.store.map.add_many = add_and_change  # type: ignore[method-assign, assignment]
     localizer.add(frames[5], sdk.Place("5", (5, 0)))
     answer = localizer.query(frames[9])
     assert answer.place is not None
@@ -314,8 +314,8 @@ def test_an_index_does_not_grow_with_updates(
 ) -> None:
     monkeypatch.setattr("sdk.index.map_index.WORTH_SAVING", 10)
     with localizer_with(map_path, frames[:5]) as localizer:
-        place = localizer.map.all_places()[2]
+        place = localizer.store.map.all_places()[2]
         for i in range(60):
             localizer.update(place, frames[5 + i % 2])
-        assert localizer.index.num_rows <= 2 * 10
+        assert localizer.store.index.num_rows <= 2 * 10
         assert localizer.query(frames[6]).matches[0].place.id == place.id

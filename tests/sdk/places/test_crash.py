@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def test_kills_and_damages_cost_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    command = Path(__file__).parents[3] / "benchmarks" / "map_crash.py"
+    command = Path(__file__).parents[3] / "benchmarks" / "maps" / "crash.py"
     record = tmp_path / "crash.json"
     run = subprocess.run(
         [sys.executable, command, "--kills", "10", "--damages", "20", "--json", record], capture_output=True, text=True

@@ -143,9 +143,9 @@ def test_a_place_that_somebody_deleted_is_left_out_of_the_answer(map_path: Path,
     localizer_with(map_path, frames).close()
     sql(map_path, "DELETE FROM places WHERE name = '3'")
     with sdk.Localizer(FakeBackend(), map_path) as localizer:
-        assert localizer.index.origin == "read"
+        assert localizer.store.index.origin == "read"
         assert "3" not in {match.place.name for match in localizer.query(frames[3], k=12).matches}
-        assert localizer.map.check() != []
+        assert localizer.store.map.check() != []
 
 
 # ------------------------------------------------------------------ media that cannot be written
@@ -170,7 +170,7 @@ try:
     localizer.add(frames[0], sdk.Place())
 except sdk.MapError as error:
     print(error, flush=True)
-assert localizer.map.check() == []
+assert localizer.store.map.check() == []
 sys.stdin.readline()
 size = len(localizer.query(frames[0], k=99).matches)
 assert_finds(localizer, {"new": new} if size > 12 else {})

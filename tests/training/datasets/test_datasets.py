@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from datasets_on_disk import asked, found, write_csv, write_images
 
-from sdk import MapError
+from sdk import DataError, UsageError
 from training.datasets import has_own_split, open_training_set, parse_data
 
 DATA = os.environ.get("STRUCTVPR_DATA")
@@ -29,7 +29,7 @@ def test_csv_with_positions_divides_traverses(tmp_path: Path) -> None:
     assert found(made, "0.jpg", "near") == ["0.jpg", "1.jpg", "2.jpg"]
     swapped = open_training_set(f"csv:{tmp_path}?reference=dusk", "train")
     assert {swapped.images[i].parent.name for i in swapped.database} == {"dusk"}
-    with pytest.raises(MapError, match="no row of split 'test', has train, val"):
+    with pytest.raises(UsageError, match="no row of split 'test', has train, val"):
         open_training_set(f"csv:{tmp_path}", "test")
     assert has_own_split(f"csv:{tmp_path}")
     assert not has_own_split(f"csv:{tmp_path}?split_column=part")
@@ -59,9 +59,9 @@ def test_csv_without_positions_takes_names_as_places(tmp_path: Path) -> None:
         assert len(positives) == 3
     by_session = open_training_set(f"csv:{tmp_path}?place=session", "all")
     assert len(by_session.positives[0]) == 9
-    with pytest.raises(MapError, match="lacks the column file"):
+    with pytest.raises(DataError, match="lacks the column file"):
         open_training_set(f"csv:{tmp_path}?image=file", "all")
-    with pytest.raises(MapError, match=r"has the columns place, session, path, expected x_m,y_m .* column camera"):
+    with pytest.raises(DataError, match=r"has the columns place, session, path; add x_m,y_m .* column camera"):
         open_training_set(f"csv:{tmp_path}?place=camera", "all")
 
 
@@ -70,12 +70,12 @@ def test_csv_without_positions_takes_names_as_places(tmp_path: Path) -> None:
     [
         (None, r"places\.csv: cannot be read \(No such file"),
         ("image,x_m,y_m\n", "has no rows"),
-        ("image,x_m,y_m\na.jpg,1,2\nb.jpg,1,north\n", "line 3: y_m is 'north', expected a number"),
+        ("image,x_m,y_m\na.jpg,1,2\nb.jpg,1,north\n", "line 3: y_m is 'north'; write a finite number"),
         ("image,x_m,y_m\na.jpg,1,2\nb.jpg,1\n", "line 3: has 2 values, expected 3"),
-        ("image,x_m,y_m\na.jpg,1,2\nb.jpg,1,nan\n", "a position is not a finite number"),
+        ("image,x_m,y_m\na.jpg,1,2\nb.jpg,1,nan\n", "line 3: y_m is 'nan'; write a finite number"),
         ("image,x_m,y_m\na.jpg,1,2\nb.jpg,99,2\n", "2 images and no query that has a positive"),
         ("image,name\na.jpg,one\nb.jpg,two\n", "2 images and no query that has a positive"),
-        ("image,x_m,y_m\na.jpg,1,2\n,1,2\n", "line 3: image is empty, expected a name"),
+        ("image,x_m,y_m\na.jpg,1,2\n,1,2\n", "line 3: image is empty; fill it in"),
         ("image,x_m,y_m\na.jpg,1,2\nb.jpg,1,2\na.jpg,1,2\n", r"a\.jpg is listed twice .*remove one row"),
         ("image,x_m,x_m\na.jpg,1,2\n", "has the column x_m more than once"),
         ('image,x_m,y_m,name\na.jpg,1,2,"two\nlines"\n\nb.jpg,1,north,\n', "line 5: y_m is 'north'"),
@@ -88,7 +88,7 @@ def test_csv_refuses(tmp_path: Path, text: str | None, message: str) -> None:
     write_images([tmp_path / "a.jpg", tmp_path / "b.jpg"])
     if text is not None:
         (tmp_path / "places.csv").write_text(text)
-    with pytest.raises(MapError, match=message):
+    with pytest.raises(DataError, match=message):
         open_training_set(f"csv:{tmp_path}", "all")
 
 
@@ -135,18 +135,18 @@ def test_frame_ranges_are_of_one_camera_and_of_trusted_rows(tmp_path: Path) -> N
         ("query_set", "query", "db", "db_first_ok", "db_last_ok"),
         [("query_2010-10-19", query, database[2], database[5], database[0])],
     )
-    with pytest.raises(MapError, match="ends before it begins"):
+    with pytest.raises(DataError, match="ends before it begins"):
         open_training_set(f"frames:{tmp_path}", "all")
     row = ("query_2010-10-19", "", database[2], database[0], database[5])
     write_csv(tmp_path / "ground_truth.csv", ("query_set", "query", "db", "db_first_ok", "db_last_ok"), [row])
-    with pytest.raises(MapError, match="line 2: query is empty"):
+    with pytest.raises(DataError, match="line 2: query is empty"):
         open_training_set(f"frames:{tmp_path}", "all")
     write_csv(
         tmp_path / "ground_truth.csv", ("query_set", "query", "db", "db_first_ok", "db_last_ok"),
         [(row[0], query, *row[2:])],
     )  # fmt: skip
     write_images([tmp_path / "database_2011-04-21" / "more" / database[3]])
-    with pytest.raises(MapError, match=r"have one name, expected each once in the database"):
+    with pytest.raises(DataError, match=r"have one name; rename one of them"):
         open_training_set(f"frames:{tmp_path}", "all")
 
 
@@ -156,10 +156,10 @@ def test_frame_ranges_are_of_one_camera_and_of_trusted_rows(tmp_path: Path) -> N
 def test_an_unknown_kind_lists_the_kinds(tmp_path: Path) -> None:
     for wrong in (f"mapillary:{tmp_path}", str(tmp_path), "msls"):
         with pytest.raises(
-            MapError, match=r"expected KIND:FOLDER .*msls: .*deep-vg: .*gsv-cities: .*nordland: .*csv: "
+            UsageError, match=r"expected KIND:FOLDER .*msls: .*deep-vg: .*gsv-cities: .*nordland: .*csv: "
         ):
             open_training_set(wrong, "train")
-    with pytest.raises(MapError, match="nowhere: there is no such folder"):
+    with pytest.raises(DataError, match="nowhere: there is no such folder"):
         open_training_set("msls:nowhere", "train")
 
 
@@ -176,7 +176,7 @@ def test_options_are_read_as_their_reader_takes_them(tmp_path: Path) -> None:
         "radius=3": "radius is no option of msls",
         "by_city=maybe": "expected true or false",
     }.items():
-        with pytest.raises(MapError, match=message):
+        with pytest.raises(UsageError, match=message):
             parse_data(f"msls:{tmp_path}?{wrong}")
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdk import MapError
+from sdk import DataError, UsageError
+from sdk.frames.folder import list_images
 from training.datasets import TrainingSet, find_label_maps, hold_out, join_sets, set_from_places, set_from_positions
-from training.datasets.image_files import list_image_files
 
 
 def files(count: int, root: Path = Path("images")) -> list[Path]:
@@ -86,7 +86,7 @@ def test_contradictions_are_refused(change: dict[str, object], message: str) -> 
         "set", tuple(files(4)), np.array([0, 2]), np.array([0, 1, 3]), (np.array([1]), np.array([3])),
         (np.array([1]), np.array([3])), np.zeros(4, np.int32),
     )  # fmt: skip
-    with pytest.raises(MapError, match=message):
+    with pytest.raises(DataError, match=message):
         dataclasses.replace(good, **change)
 
 
@@ -158,11 +158,11 @@ def test_division_is_the_same_for_one_seed_and_needs_two_places() -> None:
     draws = [[part.images[i] for i in part.queries] for part in parts]
     assert draws[0] == draws[1]
     assert draws[0] != draws[2] or draws[0] != draws[3]
-    with pytest.raises(MapError, match="cannot be divided"):
+    with pytest.raises(DataError, match="cannot be divided"):
         hold_out(set_from_places("webcam", files(5), np.zeros(5, np.int64)), 0.5)
-    with pytest.raises(MapError, match="share is 1, expected"):
+    with pytest.raises(UsageError, match="share is 1, expected"):
         hold_out(whole, 1.0)
-    with pytest.raises(MapError, match="seed is -1, expected 0 or more"):
+    with pytest.raises(UsageError, match="seed is -1, expected 0 or more"):
         hold_out(whole, 0.2, -1)
 
 
@@ -196,12 +196,12 @@ def test_label_maps_mirror_the_images(tmp_path: Path) -> None:
     maps[3].unlink()
     maps[2].unlink()
     with pytest.raises(
-        MapError, match=r"2 of 4 label maps are missing, the first is .*night/0\.png.*structvpr train lab"
+        DataError, match=r"2 of 4 label maps are missing, the first is .*night/0\.png.*structvpr train lab"
     ):
         find_label_maps(made, None, tmp_path / "labels")
-    with pytest.raises(MapError, match=r"night/0\.jpg lies outside of|day/0\.jpg lies outside of"):
+    with pytest.raises(DataError, match=r"night/0\.jpg lies outside of|day/0\.jpg lies outside of"):
         find_label_maps(made, tmp_path / "other", tmp_path / "labels")
-    with pytest.raises(MapError, match="is made of several folders"):
+    with pytest.raises(DataError, match="is made of several folders"):
         find_label_maps(dataclasses.replace(made, root=None), None, tmp_path / "labels")
 
 
@@ -210,20 +210,20 @@ def test_two_images_never_share_a_label_map(tmp_path: Path) -> None:
     made = set_from_places("set", images, np.zeros(2, np.int64), root=tmp_path)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.png").touch()
-    with pytest.raises(MapError, match=r"a\.jpg and .*a\.png would share one label map"):
+    with pytest.raises(DataError, match=r"a\.jpg and .*a\.png would share one label map"):
         find_label_maps(made, None, tmp_path / "labels")
 
 
 def test_an_image_is_never_its_own_positive_under_another_number() -> None:
     twice = [Path("a.jpg"), Path("b.jpg"), Path("a.jpg")]
-    with pytest.raises(MapError, match=r"a\.jpg is listed twice and would be its own positive, expected every image"):
+    with pytest.raises(DataError, match=r"a\.jpg is listed twice and would be its own positive; remove one row"):
         set_from_places("set", twice, np.zeros(3, np.int64))
     apart = set_from_places("set", twice, np.array([0, 0, 1]))  # nothing pairs the two
     assert apart.queries.tolist() == [0, 1]
 
 
 def test_an_angle_that_is_no_number_is_refused() -> None:
-    with pytest.raises(MapError, match="most_turned_deg is nan, expected degrees"):
+    with pytest.raises(UsageError, match="most_turned_deg is nan, expected degrees"):
         set_from_positions(
             "set", files(2), np.zeros((2, 2)), queries=np.arange(2), database=np.arange(2), most_turned_deg=np.nan
         )
@@ -239,7 +239,7 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "set" / "linked").symlink_to(tmp_path / "other")
     (tmp_path / "set" / "again").symlink_to(tmp_path / "other")
     (tmp_path / "other" / "back").symlink_to(tmp_path / "set")
-    found = [path.relative_to(tmp_path / "set").as_posix() for path in list_image_files(tmp_path / "set")]
+    found = [path.relative_to(tmp_path / "set").as_posix() for path in list_images(tmp_path / "set")]
     assert found == ["a/0.jpg", "again/1.jpg", "linked/1.jpg"]
 
 
@@ -253,5 +253,5 @@ def test_an_image_outside_the_tree_by_way_of_dots_has_no_label_map(tmp_path: Pat
     maps = find_label_maps(made, None, tmp_path / "labels")
     assert [path.relative_to(tmp_path).as_posix() for path in maps] == ["labels/0.png", "labels/1.png"]
     outside = dataclasses.replace(made, images=(inside[0], tmp_path / "images" / ".." / "labels" / "1.jpg"))
-    with pytest.raises(MapError, match=r"labels/1\.jpg lies outside of .*images, whose tree"):
+    with pytest.raises(DataError, match=r"labels/1\.jpg lies outside of .*images, whose tree"):
         find_label_maps(outside, None, tmp_path / "labels")

@@ -11,7 +11,7 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from sdk import ContractError, EngineError, FrameError, MapError
+from sdk import ContractError, DataError, EngineError, FrameError, MapError
 from training.cli.labels import labels_command
 from training.labels import label_maps
 from training.labels.label_maps import confidence_path, label_images, label_map_path
@@ -356,7 +356,7 @@ def test_two_images_of_one_name_are_told_before_anything_is_written(images, netw
     with pytest.raises(MapError, match=r"label map of c\.jpg would be c\.png, which is the folder of c\.png/1\.bmp's"):
         label_images(images, tmp_path / "out", network)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(MapError, match="there is no such folder"):
+    with pytest.raises(DataError, match="there is no such folder"):
         label_images(tmp_path / "nowhere", tmp_path / "out", network)
 
 

@@ -20,6 +20,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install structvpr[training]")
 
+import hidden_colours  # noqa: E402
+from hidden_colours import HiddenColours, ThreeLayers  # noqa: E402
+
 from export.from_checkpoint.to_onnx import export_onnx  # noqa: E402
 from sdk import ContractError, EngineError  # noqa: E402
 from training.datasets.training_set import set_from_places  # noqa: E402
@@ -27,6 +30,7 @@ from training.inputs.batches import BranchSet  # noqa: E402
 from training.loop.branches import freeze, make_seg_branch, trainable_groups  # noqa: E402
 from training.loop.steps import BranchTraining  # noqa: E402
 from training.loop.train import train_branch  # noqa: E402
+from training.networks.backbones import BACKBONES  # noqa: E402
 from training.networks.checkpoint import save_checkpoint  # noqa: E402
 from training.networks.descriptor_net import DescriptorNet, l2_normalize, make_contract  # noqa: E402
 from training.objective.distillation import Branch, Teacher  # noqa: E402
@@ -140,13 +144,31 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
         assert torch.equal(value, again.state_dict()[name])
 
 
-def test_training_teaches(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, passes=30 * 8, validate_every=15, seed=0)
-    _, trained = train(tmp_path, recipe)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
-    assert losses[-1] < losses[0]
+def recall_before_and_after(folder: Path, seed: int) -> tuple[float, float]:
+    """R@1 in percent on places that training did not see. Chance finds 1.7."""
+    torch.set_num_threads(1)
+    recipe = dataclasses.replace(
+        RECIPE, passes=80 * 4 * 6, tuples=4, negatives=4, cache_queries=40, cache_pool=60, lr=1e-2, seed=seed
+    )
+    recipe = dataclasses.replace(recipe, validate_every=recipe.steps)  # so the last weights count, not lucky ones
+    torch.manual_seed(seed)
+    net = DescriptorNet(ThreeLayers.name).eval()
+    seen, unseen, data = HiddenColours(2 * seed), HiddenColours(2 * seed + 1), hidden_colours.places()
+    before = recall_on(net, data, unseen, recipe, ALONE)["R@1"]
+    trained = train_branch(net, data, seen, data, unseen, recipe, folder, ALONE, lr=recipe.lr, train_norm=False)
     assert trained.passes == recipe.passes
+    assert recall_on(net, data, unseen, recipe, ALONE) == trained.metrics  # the weights that were kept
+    return before, trained.metrics["R@1"]
+
+
+def test_training_teaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, ThreeLayers.name, ThreeLayers)
+    before, after = recall_before_and_after(tmp_path, seed=0)
+    # Seeds 0 to 7: 2.5 to 12.5 before, 90.8 to 98.3 after. ATEN_CPU_CAPABILITY default and avx2, ONEDNN_MAX_CPU_ISA
+    # SSE41 and AVX2, and 1 and 2 threads move one seed by 0.9. With a learning rate of 0, the loss negated, an idle
+    # optimiser, places drawn at random, or positives for negatives, no seed reaches more than 12.5 after.
+    assert before < 30.0
+    assert after > 60.0
 
 
 def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
@@ -301,7 +323,9 @@ with t.joined_processes("cpu") as processes:
     recipe = change_recipe(t.LONG, train_norm="norm" in sys.argv)
     trained = t.train_branch(net, t.what(inputs, recipe, Path(sys.argv[1]), processes, teacher=t.teacher()))
     own = recall_on(net, t.BranchSet(t.DATA, inputs), t.LONG, t.ALONE)
-    assert trained.metrics == own, (trained.metrics, own)  # of the weights that were kept, on every process
+    # Of the weights that were kept, on every process. Alone the batches are larger, which may turn one near tie.
+    one_query = 100.0 / len(t.DATA.queries) + 1e-9
+    assert all(abs(trained.metrics[k] - own[k]) <= one_query for k in own), (trained.metrics, own)
 """
 
 
@@ -322,7 +346,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     moved = sum(float((one[name].float() - start[name]).square().sum()) for name in start) ** 0.5
     apart = sum(float((one[name].float() - two[name].float()).square().sum()) for name in start) ** 0.5
     # Sums of gradients are rounded in another order, and Adam divides by their size; halves that were not averaged
-    # would be apart as far as they moved.
+    # would be apart as far as they moved, which is 1.95; these are apart 0.0003.
     assert apart < 0.05 * moved
 
 
@@ -396,4 +420,4 @@ def test_a_fitted_fc_begins_nearer_to_the_teacher(tmp_path: Path, monkeypatch: p
         recipe = dataclasses.replace(RECIPE, projection=start, rgb=BranchRecipe(lr=1e-3))
         train(tmp_path / start, recipe, teacher=teacher())
         first[start] = json.loads((tmp_path / start / "metrics.jsonl").read_text().splitlines()[0])["distillation"]
-    assert first["fitted"] < 0.8 * first["random"]
+    assert first["fitted"] < 0.8 * first["random"]  # 0.07 and 2.2

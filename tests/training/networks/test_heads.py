@@ -126,7 +126,7 @@ def test_shared_places_teach_what_changes_at_one_place(draw):
         found = unit(seen[300:] @ weight.numpy().T + bias.numpy()).reshape(100, 3, -1)  # of places not fitted
         return ((found[:, 0] @ found[:, 1].T).argmax(axis=1) == np.arange(100)).mean()
 
-    assert recall(places) > 0.95 > recall(np.full(600, -1)) + 0.2
+    assert recall(places) > 0.95 > recall(np.full(600, -1)) + 0.2  # 1.0, and 0.36 to 0.48, over eight seeds
 
 
 def test_images_without_a_place_are_not_taken_for_one_place(draw):
@@ -215,7 +215,7 @@ def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    places, side = 300, 96
+    places, side = 270, 64
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.normal(size=(places, 3, 6, 6)).astype(np.float32))
     light = torch.from_numpy(rng.normal(size=(2 * places, 3, 1, 1)).astype(np.float32))
@@ -234,14 +234,14 @@ def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
         return float((similarity.argmax(1) // 2 == np.arange(2 * places) // 2).mean())
 
     nets = []
+    before = share_right(make_rgb_branch("mobilenet_v2", weights, "grid"))
     for _ in range(2):
         net = make_rgb_branch("mobilenet_v2", weights, "grid")
-        before = share_right(net)
         start_head(net, data, Views(), seed=3, images=2 * places)
         nets.append(net)
     assert nets[0].head is not None
     assert nets[1].head is not None
     assert torch.equal(nets[0].head.grid_projection.weight, nets[1].head.grid_projection.weight)
-    assert share_right(nets[0]) > before + 0.05
+    assert share_right(nets[0]) > before + 0.25  # 0.66 for 0.11
     with pytest.raises(ContractError, match="expected 'grid'"):
         start_head(make_rgb_branch("mobilenet_v2", weights), data, Views(), seed=0)

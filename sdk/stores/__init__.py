@@ -1,0 +1,110 @@
+"""Where places live: one protocol, `PlaceStore`, with one implementation for each kind of storage."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, MutableMapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..answers import Match, Place
+from ..contract import ModelContract
+from ..errors import UsageError
+from ..geography import Geography
+from .local import LocalStore
+
+__all__ = ["PlaceStore", "open_store"]
+
+Progress = Callable[[str, int, int], object]
+
+
+class PlaceStore(Protocol):
+    """Places and their descriptors, searched by descriptor. Safe to use from several threads.
+
+    Everything raises MapError when the store cannot be read or written.
+    """
+
+    @property
+    def location(self) -> str:
+        """Where it lies, for messages."""
+
+    @property
+    def geography(self) -> Geography:
+        """What its positions are."""
+
+    def __len__(self) -> int:
+        """Number of places."""
+
+    def search(
+        self, descriptor: npt.NDArray[np.float32], k: int, *, timings_ms: MutableMapping[str, float] | None = None
+    ) -> list[Match]:
+        """The k most similar places, best first; fewer if it has fewer.
+
+        Args:
+            descriptor: float32 (D,), unit length.
+            k: matches wanted, >= 1.
+            timings_ms: receives the milliseconds of "search" and "lookup"; repeated searches add up.
+        """
+
+    def places(self, ids: Sequence[int]) -> list[Place]:
+        """The places with these ids, in their order. Unknown ids are left out."""
+
+    def add(self, places: Sequence[Place], descriptors: npt.NDArray[np.float32]) -> list[Place]:
+        """Add places durably: all of them or none.
+
+        Args:
+            places: their `id` is ignored.
+            descriptors: float32 (n, D), unit length.
+
+        Returns:
+            The places with their ids.
+        """
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Remove places durably: all of them or none."""
+
+    def update(self, place: Place, descriptor: npt.NDArray[np.float32] | None = None) -> None:
+        """Replace the place with `place.id` durably, and its descriptor if one is given."""
+
+    def search_method(self, k: int = 5) -> str:
+        """How a search for k places is done, in words."""
+
+    def wait_until_ready(self) -> None:
+        """Wait for what makes searches faster and is still being built."""
+
+    def follow(self) -> None:
+        """See what others have written since the last call. Never waits for them."""
+
+    def close(self) -> None:
+        """Write what is derived and release everything. May be called twice."""
+
+
+def open_store(
+    uri: str | os.PathLike[str],
+    contract: ModelContract,
+    *,
+    create: bool = False,
+    geography: Geography | None = None,
+    progress: Progress | None = None,
+) -> PlaceStore:
+    """Open a store by its address.
+
+    Args:
+        uri: a path of a map file.
+        contract: of the model whose descriptors will be stored and searched.
+        create: make the store if it does not exist.
+        geography: what the positions are; None for what the store says, or "local" for a new one.
+        progress: called with (what, done, total) during long work.
+
+    Raises:
+        UsageError: no store has this scheme.
+        ContractError: the store was made with another model.
+        MapError: it is missing, damaged, newer than this library, or has another geography.
+    """
+    if isinstance(uri, str) and (scheme := re.match(r"([a-z][a-z0-9+.-]*)://", uri)):
+        raise UsageError(f"{uri}: no store has the scheme {scheme[1]}; name the path of a map file")
+    return LocalStore(Path(uri), contract, create=create, geography=geography, progress=progress)

@@ -1,0 +1,150 @@
+"""A map file and its index, kept in step."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..answers import Match, Place
+from ..contract import ModelContract
+from ..errors import MapError
+from ..geography import Geography
+from ..index.file import WAYS
+from ..index.map_index import MapIndex
+from ..places.place_map import PlaceMap
+from ..stopwatch import timed
+
+__all__ = ["LocalStore"]
+
+Progress = Callable[[str, int, int], object]
+
+
+class LocalStore:
+    """Places in one SQLite file, searched through the index beside it. See `PlaceStore`.
+
+    Any number of processes may search one map. One at a time may change it, and the others see its changes when
+    they call `follow`.
+
+    Attributes:
+        map: the map file, the single source of truth.
+        index: derived from it. A large map that has no graph yet is searched without it while a thread builds it;
+            `index.build_graph()` waits for that.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        contract: ModelContract,
+        *,
+        create: bool = False,
+        geography: Geography | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Open a map; see `open_store`."""
+        if create and not path.exists():
+            try:
+                PlaceMap.create(path, contract, geography=geography or "local").close()
+            except MapError:
+                if not path.exists():  # else another process was faster
+                    raise
+        self._sync = threading.Lock()
+        self._closed = False
+        with contextlib.ExitStack() as on_failure:
+            self.map = PlaceMap.open(path)
+            on_failure.callback(self.map.close)
+            self.map.require_model(contract)
+            self.map.require_geography(geography)
+            self.index = MapIndex(self.map, progress)
+            on_failure.pop_all()
+
+    @property
+    def location(self) -> str:
+        return str(self.map.path)
+
+    @property
+    def geography(self) -> Geography:
+        return self.map.geography
+
+    def __len__(self) -> int:
+        return len(self.map)
+
+    def search(
+        self, descriptor: npt.NDArray[np.float32], k: int, *, timings_ms: MutableMapping[str, float] | None = None
+    ) -> list[Match]:
+        timings_ms = {} if timings_ms is None else timings_ms
+        matches, found = self._search_once(descriptor, k, timings_ms)
+        if len(matches) < found:  # a place was removed between search and look-up: once more
+            self.follow()
+            matches, _ = self._search_once(descriptor, k, timings_ms)
+        return matches
+
+    def places(self, ids: Sequence[int]) -> list[Place]:
+        return self.map.places(ids)
+
+    def add(self, places: Sequence[Place], descriptors: npt.NDArray[np.float32]) -> list[Place]:
+        with self._changing():
+            pairs = self.map.add_many(places, descriptors)
+            self.index.add(pairs)
+        return [replace(place, id=place_id) for place, (place_id, _) in zip(places, pairs, strict=True)]
+
+    def remove(self, ids: Sequence[int]) -> None:
+        with self._changing():
+            self.index.remove(self.map.remove(ids))
+
+    def update(self, place: Place, descriptor: npt.NDArray[np.float32] | None = None) -> None:
+        with self._changing():
+            old, new = self.map.update(place, descriptor)
+            if descriptor is not None:
+                self.index.replace(old, new)
+
+    def search_method(self, k: int = 5) -> str:
+        return WAYS[self.index.method(k)]
+
+    def wait_until_ready(self) -> None:
+        self.index.build_graph()
+
+    def follow(self) -> None:
+        # While this process is adding, there is no other writer, and no reason to wait for the medium.
+        if self._sync.acquire(blocking=False):
+            try:
+                self.map.changed()
+                self.index.refresh(wait=False)
+            finally:
+                self._sync.release()
+
+    def close(self) -> None:
+        with self._sync:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                self.index.close()
+            finally:
+                self.map.close()
+
+    # ---------------------------------------------------------------- private
+
+    def _search_once(
+        self, descriptor: npt.NDArray[np.float32], k: int, timings_ms: MutableMapping[str, float]
+    ) -> tuple[list[Match], int]:
+        """The matches, and how many places the index found: a place that has been removed since is left out."""
+        with timed(timings_ms, "search"):
+            ids, similarities = self.index.search(descriptor, k)
+        with timed(timings_ms, "lookup"):
+            similarity_of = dict(zip(ids.tolist(), similarities.tolist(), strict=True))
+            places = self.map.places(list(similarity_of))
+            return [Match(place, similarity_of[place.id]) for place in places if place.id is not None], len(ids)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._sync:
+            self.map.claim()
+            self.map.changed()
+            self.index.refresh()
+            yield
