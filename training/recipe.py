@@ -1,79 +1,113 @@
-"""What a training run is made of: every value that is a choice, with its default and where it comes from.
+"""The choices of a training run: names, defaults and where each default comes from.
 
-The authors published no code and few figures. What is marked "reconstruction" is our choice where the paper is
-silent; `docs/training.md` gives the reasons.
+The authors published no code and few values. "Reconstruction" marks our choice where the paper gives none;
+`docs/training.md` gives the reasons.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdk import ContractError
+from sdk import UsageError
 
-from .labels.segmentation import CLUSTER_WEIGHTS
-from .objective.weighting import SELECTIONS
+__all__ = [
+    "CLUSTER_WEIGHTS",
+    "SELECTIONS",
+    "WEIGHT_FORMS",
+    "BranchRecipe",
+    "Recipe",
+    "change_recipe",
+    "read_recipe",
+    "write_recipe",
+]
 
-__all__ = ["Recipe", "read_recipe", "write_recipe"]
+# Reconstruction: the paper weighs the channels by class and gives no values. Structure counts more than what moves.
+# The order is that of `training.labels.label_sets.CLUSTERS`.
+CLUSTER_WEIGHTS = (2.0, 0.5, 1.0, 1.0, 1.0, 1.0)
+SELECTIONS = ("none", "all", "d1", "d2", "d3", "d4", "a1", "b1", "b2")
+WEIGHT_FORMS = ("log_rank", "linear")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 CHOICES = {
     "pairs": SELECTIONS,
-    "weight_form": ("log_rank", "linear", "flat"),
-    "precision": ("float32", "bfloat16", "float16"),
-    "describe_precision": ("float32", "bfloat16", "float16"),
+    "weight_form": (*WEIGHT_FORMS, "flat"),
+    "precision": PRECISIONS,
+    "describe_precision": PRECISIONS,
     "positive": ("nearest", "random"),
     "projection": ("fitted", "random"),
 }
+LOWEST = {
+    **dict.fromkeys(("height", "width", "export_height", "export_width"), 32),
+    **dict.fromkeys(("passes", "tuples", "negatives", "cache_queries", "rank_threshold", "most_rank"), 1),
+    **dict.fromkeys(("frozen_blocks", "seg_frozen_blocks", "validate_every", "patience", "seed"), 0),
+    **dict.fromkeys(("augmentation", "weight_decay", "distil", "warmup", "final_lr", "crop", "margin"), 0.0),
+}
+POSITIVE = ("lr", "seg_lr", "clip_norm", "projection_lr_factor", "weight_tau")
+BELOW = {"seed": 2**23, "crop": 0.5, "warmup": 1.0}
+PREFIXES = {"rgb": "", "seg": "seg_"}  # of a branch's names in files and in --set: lr and seg_lr
+
+
+@dataclass(frozen=True)
+class BranchRecipe:
+    """The choices that the two branches make separately.
+
+    Attributes:
+        lr: peak learning rate of AdamW.
+        frozen_blocks: number of first trunk blocks that keep their initial values.
+        train_norm: whether batch norm uses batch statistics; otherwise it keeps its initial ones.
+    """
+
+    lr: float
+    frozen_blocks: int = 0
+    train_norm: bool = False
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run.
+    """The choices of one training run.
 
     Attributes:
         backbone: trunk of both branches, a name in `training.networks.backbones.BACKBONES`.
-        head: how its maps become a descriptor, see `DescriptorNet`.
-        height, width: of the inputs in training, px.
-        export_height, export_width: of the deployed network's input, px.
-        passes: images that go forward and backward in each stage: the budget, equal for whatever is compared.
-        tuples: (query, positive, negatives) a step, over all processes. Reconstruction: 4, as Patch-NetVLAD.
-        negatives: of each tuple. Patch-NetVLAD: 5.
-        margin: of the triplet loss, on Euclidean distances of unit vectors. Reconstruction: 0.1, as ForestLPR.
-        positive: which positive a query is trained with: the nearest as the network sees it, or a random one.
+        head: turns feature maps into a descriptor, see `DescriptorNet`.
+        height, width: size of the training inputs, px.
+        export_height, export_width: input size of the deployed network, px.
+        passes: images that go forward and backward in each stage. All compared runs get the same number.
+        tuples: (query, positive, negatives) per step, over all processes. Reconstruction: 4, as Patch-NetVLAD.
+        negatives: negatives per tuple. Patch-NetVLAD: 5.
+        margin: margin of the triplet loss, on Euclidean distances of unit vectors. Reconstruction: 0.1, as ForestLPR.
+        positive: which positive trains a query: the one nearest to it in descriptor space, or a random one.
         cache_queries: queries between two searches for hard negatives. Patch-NetVLAD: 1000.
-        cache_pool: random images of the query's region among which they are sought. Patch-NetVLAD: 1000.
-        lr: peak learning rate of AdamW. Reconstruction: 1e-4, as ForestLPR.
-        seg_lr: the same for the segmentation branch.
-        projection: how the distillation's FC starts: "fitted" to the teacher by ridge regression, or "random"
-            (reconstruction: until a random one has learnt something it drags the student anywhere).
-        projection_lr_factor: times `lr` for that FC.
-        weight_decay: of AdamW, not for norms, biases and GeM's exponents. ForestLPR: 1e-4.
-        warmup: share of the steps in which the learning rate rises; after that it falls by a cosine to `final_lr`.
-        final_lr: share of `lr` at the end. ForestLPR: 0.1.
+        cache_pool: random images of the query's region that this search looks at. Patch-NetVLAD: 1000.
+        rgb: the RGB branch. Its `lr` is a reconstruction: 1e-4, as ForestLPR.
+        projection: start of the FC of the distillation loss: "fitted" to the teacher by ridge regression, or "random"
+            (reconstruction: an untrained random FC gives the student misleading gradients).
+        projection_lr_factor: learning rate of that FC, as a multiple of `lr`.
+        weight_decay: of AdamW; norms, biases and GeM's exponents have none. ForestLPR: 1e-4.
+        warmup: share of the steps in which the learning rate rises. A cosine then lowers it to `final_lr`.
+        final_lr: last learning rate, as a share of `lr`. ForestLPR: 0.1.
         clip_norm: largest norm of the gradient.
-        frozen_blocks: first blocks of the RGB branch's trunk that keep their ImageNet values.
-        seg_frozen_blocks: the same for the segmentation branch, whose first convolution is made from ImageNet's too.
-        train_norm: whether batch norm follows the batches; else it keeps its ImageNet statistics.
-        seg_train_norm: the same for the segmentation branch.
-        precision: of the arithmetic in training, under autocast; "float32" for none.
+        seg: the segmentation branch. Its first convolution is made from ImageNet's, so it can be frozen too.
+        precision: arithmetic in training, under autocast; "float32" turns autocast off.
         describe_precision: the same where images are only described: for negatives, ranks and validation.
-        augmentation: strength of the photometric changes, 0 for none, 1 for night, seasons and exposure.
-        crop: largest share of each side that a random crop takes away in training, RGB branch only.
-        class_weights: of the label clusters building, dynamic, sky, ground, vegetation, other. Reconstruction.
-        rank_threshold: N_t, ranks up to which a branch counts as right. Reconstruction: 10.
-        weight_form: of phi: "log_rank" (reconstruction), "linear" (alternative) or "flat" (1 for all of `pairs`).
+        augmentation: strength of the photometric changes: 0 is none, 1 covers night, seasons and exposure.
+        crop: largest share of each side that a random crop removes in training, RGB branch only.
+        class_weights: of the clusters building, dynamic, sky, ground, vegetation, other. Reconstruction.
+        rank_threshold: N_t, largest rank at which a branch counts as right. Reconstruction: 10.
+        weight_form: form of phi: "log_rank" (reconstruction), "linear" or "flat" (1 for all of `pairs`).
         weight_tau: temperature of phi's gap term. Reconstruction: 1.
-        most_rank: larger ranks count as this one in phi. Reconstruction: 1000.
-        pairs: which are distilled, see `training.objective.weighting.selected`: "a1" is the paper's.
-        confidence_weight: multiply phi with the confidence of the query's and the positive's label maps. Our addition.
+        most_rank: phi treats larger ranks as this one. Reconstruction: 1000.
+        pairs: which pairs are distilled, see `training.objective.weighting.selected`; "a1" is the paper's.
+        confidence_weight: multiply phi by the confidence of both label maps. Our addition.
         distil: lambda, weight of the distillation loss. Reconstruction.
-        distil_positive: whether the positive is distilled beside the query. Reconstruction.
+        distil_positive: whether the positive is distilled besides the query. Reconstruction.
         validate_every: steps between validations; 0: ten times in a run.
-        patience: validations without a better R@5 after which a stage ends; 0: never.
-        seed: of all that is drawn.
+        patience: a stage ends after this many validations without a better R@5; 0: never.
+        seed: of all random draws.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -89,18 +123,14 @@ class Recipe:
     positive: str = "nearest"
     cache_queries: int = 1000
     cache_pool: int = 1000
-    lr: float = 1e-4
-    seg_lr: float = 3e-4
+    rgb: BranchRecipe = BranchRecipe(lr=1e-4)
     projection: str = "fitted"
     projection_lr_factor: float = 1.0
     weight_decay: float = 1e-4
     warmup: float = 0.05
     final_lr: float = 0.1
     clip_norm: float = 5.0
-    frozen_blocks: int = 0
-    seg_frozen_blocks: int = 0
-    train_norm: bool = False
-    seg_train_norm: bool = True
+    seg: BranchRecipe = BranchRecipe(lr=3e-4, train_norm=True)
     precision: str = "float32"
     describe_precision: str = "float32"
     augmentation: float = 0.5
@@ -119,56 +149,33 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            kind = type(field.default)
+        values = _flatten({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        for name, default in DEFAULTS.items():
+            value, kind = values[name], type(default)
             fits = isinstance(value, (int, float) if kind is float else kind)
             if not fits or (isinstance(value, bool) and kind is not bool):
-                raise ContractError(
-                    f"recipe: {field.name} is {value!r}, expected {kind.__name__} such as {field.default!r}; correct it"
-                )
+                raise UsageError(f"recipe: {name} is {value!r}, expected {kind.__name__} such as {default!r}")
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ContractError(
-                    f"recipe: {name} is {getattr(self, name)!r}, expected {' or '.join(choices)}; correct it"
-                )
-        lowest = {
-            "height": 32,
-            "width": 32,
-            "export_height": 32,
-            "export_width": 32,
-            "passes": 1,
-            "tuples": 1,
-            "negatives": 1,
-            "cache_queries": 1,
-            "cache_pool": self.negatives,
-            "rank_threshold": 1,
-            "most_rank": 1,
-            **dict.fromkeys(("frozen_blocks", "seg_frozen_blocks", "validate_every", "patience", "seed"), 0),
-            **dict.fromkeys(("augmentation", "weight_decay", "distil", "warmup", "final_lr", "crop", "margin"), 0.0),
-        }
-        for name, low in lowest.items():
-            if not low <= getattr(self, name) < float("inf"):
-                raise ContractError(f"recipe: {name} is {getattr(self, name)!r}, expected {low} or more; correct it")
-        if self.seed >= 2**23:
-            raise ContractError(f"recipe: seed is {self.seed}, expected less than {2**23}; correct it")
-        for name in ("lr", "seg_lr", "clip_norm", "projection_lr_factor", "weight_tau"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ContractError(f"recipe: {name} is {getattr(self, name)!r}, expected more than 0; correct it")
-        if not self.crop < 0.5 or not self.warmup < 1.0:
-            raise ContractError(
-                f"recipe: crop is {self.crop} and warmup {self.warmup}, expected below 0.5 and below 1; correct them"
-            )
+            if values[name] not in choices:
+                raise UsageError(f"recipe: {name} is {values[name]!r}, expected {' or '.join(choices)}")
+        for name, low in {**LOWEST, "cache_pool": self.negatives}.items():
+            if not low <= values[name] < float("inf"):
+                raise UsageError(f"recipe: {name} is {values[name]!r}, expected {low} or more")
+        for name in POSITIVE:
+            if not 0.0 < values[name] < float("inf"):
+                raise UsageError(f"recipe: {name} is {values[name]!r}, expected more than 0")
+        for name, bound in BELOW.items():
+            if not values[name] < bound:
+                raise UsageError(f"recipe: {name} is {values[name]!r}, expected less than {bound}")
         numbers = [w for w in self.class_weights if type(w) in (int, float) and 0.0 <= w < float("inf")]
         if len(self.class_weights) != 6 or len(numbers) != 6 or max(numbers) == 0.0:
-            raise ContractError(
-                f"recipe: class weights {self.class_weights} found, expected 6 finite numbers of 0 or more, not all "
-                "0; correct them"
+            raise UsageError(
+                f"recipe: class_weights is {self.class_weights}, expected 6 finite numbers of 0 or more, not all 0"
             )
         if self.weight_form != "flat" and self.pairs not in ("none", "d1", "d2", "d3", "a1"):
-            raise ContractError(
-                f"recipe: pairs {self.pairs!r} with weights {self.weight_form!r} found, which are 0 where the "
-                "teacher is wrong; set weight_form to 'flat'"
+            raise UsageError(
+                f"recipe: the weights {self.weight_form!r} are 0 where the teacher is wrong, and pairs {self.pairs!r} "
+                "has such pairs; set weight_form to 'flat'"
             )
 
     @property
@@ -183,30 +190,60 @@ class Recipe:
 
 
 def read_recipe(path: Path | None, **changes: Any) -> Recipe:
-    """The defaults, changed by a JSON file and by what is given here.
+    """Read a JSON file of values that differ from the defaults, and apply changes on top.
+
+    Args:
+        path: the file; None for the defaults.
+        changes: by the names that the file uses, such as lr and seg_lr.
 
     Raises:
-        ContractError: the file cannot be read, or a name or a value is none of a recipe.
+        UsageError: the file cannot be read, or it holds an unknown name or a value out of range.
     """
-    values: dict[str, Any] = {}
+    values: Any = {}
     if path is not None:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ContractError(f"{path}: cannot be read ({error}), expected JSON with a recipe; correct it") from None
+            raise UsageError(f"{path}: cannot read the recipe ({error}); give a JSON file") from None
         if not isinstance(values, dict):
-            raise ContractError(f"{path}: holds no JSON object, expected a recipe's names and values; correct it")
-    values |= changes
-    known = {field.name for field in dataclasses.fields(Recipe)}
-    if unknown := sorted(values.keys() - known):
-        raise ContractError(f"recipe: {unknown[0]!r} is unknown, expected some of {', '.join(sorted(known))}")
-    # JSON has no tuples.
+            raise UsageError(f"{path}: is no JSON object, expected a recipe's names and values")
+    return change_recipe(Recipe(), **(values | changes))
+
+
+def change_recipe(recipe: Recipe, **changes: Any) -> Recipe:
+    """A copy with other values, by the names that recipe files use.
+
+    Raises:
+        UsageError: a name is unknown or a value is out of range.
+    """
+    if unknown := sorted(changes.keys() - DEFAULTS.keys()):
+        raise UsageError(f"recipe: {unknown[0]!r} is unknown, expected one of {', '.join(sorted(DEFAULTS))}")
+    values = write_recipe(recipe) | changes
+    # JSON has no tuples, and people write 1 for 1.0.
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    floats = {field.name for field in dataclasses.fields(Recipe) if isinstance(field.default, float)}
-    values = {name: float(v) if name in floats and type(v) is int else v for name, v in values.items()}
-    return Recipe(**values)
+    values |= {n: float(values[n]) for n, d in DEFAULTS.items() if isinstance(d, float) and type(values[n]) is int}
+    parts = {}
+    for branch, prefix in PREFIXES.items():
+        names = [field.name for field in dataclasses.fields(BranchRecipe)]
+        parts[branch] = BranchRecipe(**{name: values.pop(prefix + name) for name in names})
+    return Recipe(**values, **parts)
 
 
 def write_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as JSON values; `read_recipe` takes them back."""
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(recipe).items()}
+    """A recipe as JSON values; `read_recipe` reads them."""
+    values = _flatten({field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)})
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the names that files use, which have no parts."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, BranchRecipe):
+            flat |= {PREFIXES[name] + own: part for own, part in dataclasses.asdict(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+DEFAULTS = _flatten({field.name: field.default for field in dataclasses.fields(Recipe)})

@@ -1,4 +1,4 @@
-"""The images of a training set at the network's size, decoded once where there is room for that."""
+"""The images and label maps of a training set at the network's size, cached on disk if wanted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from sdk import EngineError, FrameError, MapError, ModelContract, prepare, read_image
+from sdk import DataError, FrameError, ModelContract, UsageError, prepare, read_image
 from sdk.atomic_file import replace_when_done
 
+from ..arrays import Bytes, Indices
 from ..labels.label_png import read_label_map
 from ..labels.segmentation import cluster_label_map, find_label_set
+from ..progress import Progress
 
 __all__ = ["FrameStore", "LabelStore"]
 
-Bytes = npt.NDArray[np.uint8]
-Progress = Callable[[str, int, int], None]
-THREADS = 2  # OpenCV decodes without the interpreter's lock
-CHUNK = 64  # files between two words of progress
+THREADS = 2  # OpenCV releases the GIL while it decodes
+CHUNK = 64  # files between two progress reports
 
 
 class FrameStore:
@@ -34,11 +33,12 @@ class FrameStore:
     Args:
         images: files.
         height, width: of the network's input, px.
-        cache: folder in which the prepared frames are kept, N * height * width * 3 bytes; None decodes each time.
-        progress: told (what, done, total) while a cache is made.
+        cache: folder for the prepared frames, N * height * width * 3 bytes; None decodes each time.
+        progress: called while the cache is filled.
 
     Raises:
-        FrameError: an image cannot be read or decoded; the first one is named, with how many there are.
+        DataError: an image is missing.
+        FrameError: an image cannot be decoded; the message names the first one and counts the others.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class FrameStore:
         progress: Progress | None = None,
     ) -> None:
         self.images, self.height, self.width = images, height, width
-        # Only the size is used: the resize is the SDK's, so that the network learns from what it will be shown.
+        # `prepare` uses only the size. It is the SDK's, so training and device resize frames in the same way.
         self._contract = ModelContract("frames", "0" * 64, height, width, 1, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         self._cached: Bytes | None = None
         if cache is not None:
             shape = (len(images), height, width, 3)
             self._cached = _cached_array(cache, "frames", images, shape, self._read, progress)
 
-    def read(self, indices: npt.NDArray[np.int64]) -> Bytes:
+    def read(self, indices: Indices) -> Bytes:
         """uint8 (n, height, width, 3), RGB."""
         if self._cached is not None:
             return np.asarray(self._cached[indices])
@@ -67,7 +67,7 @@ class FrameStore:
 
     def _read(self, path: Path) -> Bytes:
         try:
-            return prepare(read_image(path), self._contract.size)[0]
+            return np.asarray(prepare(read_image(path), self._contract.size)[0])
         except FrameError as error:
             raise FrameError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
@@ -76,16 +76,15 @@ class LabelStore:
     """Label maps by number, merged to the six clusters, at the network's size.
 
     Args:
-        maps: one label map an image, see `read_label_map`.
-        label_set: whose ids they hold, a name in `training.labels.label_sets.LABEL_SETS`.
+        maps: one label map per image, see `read_label_map`.
+        label_set: of their ids, a name in `training.labels.label_sets.LABEL_SETS`.
         height, width: of the network's input, px.
         cache: folder, as for `FrameStore`.
         progress: as for `FrameStore`.
 
     Raises:
-        MapError: a map is missing.
-        FrameError: a map is damaged, or holds an id that the label set has not.
-        ContractError: there is no such label set.
+        DataError: a map is missing, or there is no such label set.
+        FrameError: a map is damaged, or holds an id that the label set does not have.
     """
 
     def __init__(
@@ -100,33 +99,27 @@ class LabelStore:
     ) -> None:
         self.maps, self.height, self.width = maps, height, width
         self._label_set = find_label_set(label_set)
-        self._given: npt.NDArray[np.int64] | None = None
+        self._given: Indices | None = None
         self._cached: Bytes | None = None
         if cache is not None:
             shape = (len(maps), height, width)
-            self._cached = _cached_array(
-                cache,
-                f"labels-{label_set}-{zlib.crc32(bytes(self._label_set.clusters)):08x}",
-                maps,
-                shape,
-                self._read,
-                progress,
-            )
+            what = f"labels-{label_set}-{zlib.crc32(bytes(self._label_set.clusters)):08x}"
+            self._cached = _cached_array(cache, what, maps, shape, self._read, progress)
 
     @property
     def given_maps(self) -> list[Path]:
         """The map of each image."""
         return list(self.maps) if self._given is None else [self.maps[i] for i in self._given]
 
-    def read(self, indices: npt.NDArray[np.int64]) -> Bytes:
+    def read(self, indices: Indices) -> Bytes:
         """uint8 (n, height, width): cluster 0 to 5, 255 for void."""
         given = indices if self._given is None else self._given[indices]
         if self._cached is not None:
             return np.asarray(self._cached[given])
         return np.stack([self._read(self.maps[i]) for i in given])
 
-    def dealt(self, given: npt.NDArray[np.int64]) -> LabelStore:
-        """The same store, in which image i has the map of image `given[i]`: the control with shuffled labels."""
+    def shuffled(self, given: Indices) -> LabelStore:
+        """The same store, in which image i has the map of image `given[i]`: the control of the ablation."""
         other = copy.copy(self)
         other._given = given
         return other
@@ -146,11 +139,11 @@ def _cached_array(
     read: Callable[[Path], Bytes],
     progress: Progress | None,
 ) -> Bytes:
-    """What `read` makes of all files, from a file in `folder` that is made now if it is not there."""
+    """The results of `read` for all files, from a cache file in `folder` that is made if it is missing."""
     try:
         stats = [path.stat() for path in files]
     except OSError as error:
-        raise MapError(f"{error.filename}: {error.strerror}, expected an image or a label map; add it") from None
+        raise DataError(f"{error.filename}: {error.strerror}; add this image or label map") from None
     known = hashlib.sha256(repr((what, shape)).encode())
     for path, stat in zip(files, stats, strict=True):
         known.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
@@ -168,26 +161,26 @@ def _cached_array(
 
 
 def _reserve(temporary: Path, cached: Path, nbytes: int) -> None:
-    """Take the room now: a mapped file that finds none later ends the process, without an error to catch."""
+    """Allocate the file now: without room, a write to a mapped file would kill the process."""
     try:
         with temporary.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
     except OSError as error:
-        raise EngineError(
-            f"cannot write {cached}: {error.strerror}, expected room for {nbytes / 1e9:.1f} GB of images at the "
-            "network's size; name another folder with --cache, or --cache - to decode images each time"
+        raise UsageError(
+            f"cannot write {cached}: {error.strerror}; it needs {nbytes / 1e9:.1f} GB, choose another folder with "
+            "--cache, or --cache - to decode images each time"
         ) from None
 
 
 def _fill(
     array: Bytes, files: Sequence[Path], read: Callable[[Path], Bytes], progress: Progress | None, what: str
 ) -> None:
-    failed: list[Exception] = []
+    failed: list[FrameError] = []
 
     def attempt(path: Path) -> Bytes | None:
         try:
             return read(path)
-        except (FrameError, MapError) as error:
+        except FrameError as error:
             failed.append(error)
             return None
 
@@ -200,4 +193,4 @@ def _fill(
                 progress(what, min(first + CHUNK, len(files)), len(files))
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise type(failed[0])(f"{failed[0]}{more}")
+        raise FrameError(f"{failed[0]}{more}")

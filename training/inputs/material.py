@@ -1,35 +1,51 @@
-"""What branches learn from: a set with its frames and its label maps, found from what a user types."""
+"""Data sets with their frames and label maps, opened by the names that a user types."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError
 
-from ..datasets import TrainingSet, find_label_maps, join_sets, open_training_set, parse_data
+from ..arrays import Floats
+from ..datasets import TrainingSet, find_label_maps, has_own_split, join_sets, open_training_set, parse_data
 from ..labels.segmentation import confidence_of
 from ..processes import Processes
+from ..progress import Progress
 from .image_store import FrameStore, LabelStore
 
-__all__ = ["Material", "open_material"]
+__all__ = ["Material", "NamedSets", "open_material"]
 
-LABELS_FILE = "labels.json"  # beside label maps: says whose ids they hold
+LABELS_FILE = "labels.json"  # in a folder of label maps: names their label set
 CONFIDENCE = ".confidence.png"
 
-Floats = npt.NDArray[np.float32]
+
+@dataclass(frozen=True)
+class NamedSets:
+    """Data sets by the names that a user types.
+
+    Attributes:
+        sets: KIND:FOLDER each, see `training.datasets.open_training_set`.
+        labels: the folder of label maps of each set, in their order; () for none. A set of our renderer brings its own.
+    """
+
+    sets: Sequence[str]
+    labels: Sequence[Path] = ()
+
+    def splits(self, split: str) -> list[str]:
+        """The split to read of each set that serves one purpose only: `split`, or all of a set without splits."""
+        return [split if has_own_split(one) else "all" for one in self.sets]
 
 
 @dataclass(frozen=True)
 class Material:
-    """A set with its images and, where the segmentation branch is to see it, its label maps.
+    """A set with its images and, if the segmentation branch uses it, its label maps.
 
     Attributes:
         data: which images show the same place.
@@ -47,26 +63,23 @@ class Material:
         """The label maps.
 
         Raises:
-            MapError: there are none.
+            DataError: there are none.
         """
         if self.labels is None:
-            raise MapError(
-                f"{self.data.name}: no label maps found, expected one an image for the segmentation branch; make them "
-                "with `structvpr train labels`"
-            )
+            raise DataError(f"{self.data.name}: no label maps found; make one per image with `structvpr train labels`")
         return self.labels
 
     @functools.cached_property
     def digest(self) -> str:
-        """A sha256 of what the set asks and knows, and which images it is made of: hex digits.
+        """A sha256, in hex, of the set's images, queries, regions and true pairs.
 
-        The folders far above do not count, so that a set may move; nor do pixels.
+        Of an image only the last three parts of its path count, so a set may be moved. Pixels do not count.
         """
         return self._digest(["/".join(path.parts[-3:]) for path in self.data.images])
 
     @functools.cached_property
     def labels_digest(self) -> str:
-        """The same, and which label map each image has."""
+        """The same with the label map of each image."""
         maps = [str(path) for path in self.label_store().given_maps]
         return self._digest(["/".join(path.parts[-3:]) for path in self.data.images] + maps)
 
@@ -81,33 +94,31 @@ class Material:
 
 
 def open_material(
-    sets: Sequence[str],
+    named: NamedSets,
     splits: Sequence[str],
     height: int,
     width: int,
     *,
-    labels: Sequence[Path] = (),
     with_confidence: bool = False,
     cache: Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     processes: Processes | None = None,
 ) -> Material:
     """Read data sets and join them.
 
     Args:
-        sets: one or more, KIND:FOLDER, see `training.datasets.open_training_set`.
+        named: one set or more, and their label maps.
         splits: one for each set, in their order.
         height, width: of the network's input, px.
-        labels: the folder of label maps of each set, in their order; () for none. Where a set of our renderer brings
-            its own, it need not be named.
         with_confidence: also read the confidence of each label map.
         cache: folder for prepared images; None decodes them each time.
-        progress: told (what, done, total).
-        processes: those that open the same set; the first one fills the cache and the others wait.
+        progress: called while images are prepared.
+        processes: those that open the same set. The first one fills the cache; the others wait.
 
     Raises:
-        MapError: a set cannot be read, label maps are missing, or sets have label maps of different label sets.
+        DataError: a set cannot be read, label maps are missing, or sets have label maps of different label sets.
     """
+    sets, labels = named.sets, named.labels
     if processes is not None and not processes.is_first:
         processes.wait()
     opened = [open_training_set(one, split) for one, split in zip(sets, splits, strict=True)]
@@ -115,9 +126,9 @@ def open_material(
     frames = FrameStore(data.images, height, width, cache=cache, progress=progress)
     folders = [*labels] or [folder for folder in map(_own_labels, sets) if folder is not None]
     if folders and len(folders) != len(sets):
-        raise MapError(
-            f"{len(sets)} data sets and {len(folders)} folders of label maps found, expected one each; "
-            "name them in the same order"
+        raise DataError(
+            f"{len(sets)} data sets and {len(folders)} folders of label maps found; name one folder per set, in the "
+            "same order"
         )
     store, confidence = None, None
     if folders:
@@ -134,12 +145,12 @@ def _open_labels(
     width: int,
     with_confidence: bool,
     cache: Path | None,
-    progress: Callable[[str, int, int], None] | None,
+    progress: Progress | None,
 ) -> tuple[LabelStore, Floats | None]:
     maps = [path for one, folder in zip(opened, folders, strict=True) for path in find_label_maps(one, None, folder)]
     kinds = {_label_set_of(folder) for folder in folders}
     if len(kinds) > 1:
-        raise MapError(
+        raise DataError(
             f"label maps of {' and '.join(sorted(kinds))} found, expected one label set; make them with one network"
         )
     store = LabelStore(maps, kinds.pop(), height, width, cache=cache, progress=progress)
@@ -163,7 +174,7 @@ def _label_set_of(folder: Path) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["label_set"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise MapError(
-            f'{path}: does not say whose ids the label maps hold, expected {{"label_set": "cityscapes19"}} or another; '
-            "write it, or make the maps with `structvpr train labels`"
+        raise DataError(
+            f'{path}: does not name the label set, expected {{"label_set": "cityscapes19"}} or another; write it, or '
+            "make the maps with `structvpr train labels`"
         ) from None

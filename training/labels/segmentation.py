@@ -1,4 +1,4 @@
-"""Segmentation label map encoding (SLME): label ids to six clusters, to weighted one-hot channels.
+"""Segmentation label map encoding (SLME): from label ids to six clusters to weighted one-hot channels.
 
     labels uint8 (h, w)  ->  clusters uint8 (h, w)  ->  float32 (N, 6, h, w)
             cluster_label_map (once, cached)     encode_label_map (each batch)
@@ -18,13 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sdk import ContractError, FrameError
+from sdk import DataError, FrameError, UsageError
 
+from ..arrays import Bytes
+from ..recipe import CLUSTER_WEIGHTS
 from .label_png import read_label_map
 from .label_sets import CLUSTERS, LABEL_SETS, LabelSet
 
 __all__ = [
-    "CLUSTER_WEIGHTS",
     "VOID_CLUSTER",
     "cluster_label_map",
     "confidence_of",
@@ -35,25 +36,19 @@ __all__ = [
 VOID_CLUSTER = 255
 UNKNOWN = 254
 
-# Reconstruction: the paper weighs the channels by class and gives no values. What stands is worth more than what
-# drives away; in the order of `CLUSTERS`.
-CLUSTER_WEIGHTS = (2.0, 0.5, 1.0, 1.0, 1.0, 1.0)
-
 
 def find_label_set(name: str) -> LabelSet:
     """The label set of that name.
 
     Raises:
-        ContractError: there is none.
+        DataError: there is none.
     """
     if name not in LABEL_SETS:
-        raise ContractError(f"label set {name!r} found, expected one of {', '.join(LABEL_SETS)}; choose one of these")
+        raise DataError(f"label set {name!r} found, expected one of {', '.join(LABEL_SETS)}")
     return LABEL_SETS[name]
 
 
-def cluster_label_map(
-    labels: npt.NDArray[np.uint8], label_set: LabelSet | str, where: str | Path = "the label map"
-) -> npt.NDArray[np.uint8]:
+def cluster_label_map(labels: Bytes, label_set: LabelSet | str, where: str | Path = "the label map") -> Bytes:
     """Merge the classes of a label map into the six clusters.
 
     Args:
@@ -65,11 +60,10 @@ def cluster_label_map(
         uint8 (..., h, w): index in `CLUSTERS`, or 255 where the map is void.
 
     Raises:
-        ContractError: no such label set.
-        FrameError: an id that the label set does not have, or no uint8.
+        DataError: there is no such label set.
+        FrameError: the map has an id that the label set does not have, or is not uint8.
 
-    Source: StructVPR (CVPR 2023), SLME, clustering, which is there because classes that are too fine
-    "will interfere with VPR like noises".
+    Source: StructVPR (CVPR 2023), SLME, clustering: classes that are too fine "will interfere with VPR like noises".
     """
     if isinstance(label_set, str):
         label_set = find_label_set(label_set)
@@ -86,7 +80,7 @@ def cluster_label_map(
 
 
 @functools.cache
-def cluster_table(label_set: LabelSet) -> npt.NDArray[np.uint8]:
+def cluster_table(label_set: LabelSet) -> Bytes:
     table = np.full(256, UNKNOWN, np.uint8)
     table[label_set.ids.start : label_set.ids.stop] = label_set.clusters
     table[label_set.void] = VOID_CLUSTER
@@ -94,25 +88,25 @@ def cluster_table(label_set: LabelSet) -> npt.NDArray[np.uint8]:
 
 
 def encode_label_map(clusters: Tensor, weights: Sequence[float] = CLUSTER_WEIGHTS) -> Tensor:
-    """Spread cluster ids over channels: S[n, c, y, x] = weights[c] if clusters[n, y, x] = c, else 0.
+    """Weighted one-hot channels: S[n, c, y, x] = weights[c] if clusters[n, y, x] = c, else 0.
 
-    Void (255) is zero in every channel: it says nothing, where "other" says that something is there.
+    Void (255) is 0 in every channel: unlike "other", it gives no information.
 
     Args:
-        clusters: uint8 (N, h, w), what `cluster_label_map` gives, on any device.
-        weights: one a cluster, in the order of `CLUSTERS`, finite and >= 0.
+        clusters: uint8 (N, h, w), from `cluster_label_map`, on any device.
+        weights: one per cluster, in the order of `CLUSTERS`, finite and >= 0.
 
     Returns:
         float32 (N, 6, h, w) on the same device.
 
     Raises:
-        FrameError: an id that is no cluster and not void, or no uint8 (N, h, w).
-        ContractError: `weights` are not six such numbers.
+        FrameError: an id is neither a cluster nor void, or the array is not uint8 (N, h, w).
+        UsageError: `weights` are not six such numbers.
 
     Source: StructVPR (CVPR 2023), SLME, formatting and weighting; the values of the weights are a reconstruction.
     """
     if len(weights) != len(CLUSTERS) or not all(math.isfinite(weight) and weight >= 0.0 for weight in weights):
-        raise ContractError(
+        raise UsageError(
             f"cluster weights are {list(weights)}, expected {len(CLUSTERS)} finite numbers >= 0, for "
             + ", ".join(CLUSTERS)
         )
@@ -130,26 +124,25 @@ def encode_label_map(clusters: Tensor, weights: Sequence[float] = CLUSTER_WEIGHT
 
 
 def confidence_of(confidence: str | Path | npt.NDArray[np.generic]) -> float:
-    """Mean confidence of a label map: what a pair may be weighed by (our addition, not the paper's).
+    """Mean confidence of a label map, for `Recipe.confidence_weight` (our addition, not the paper's).
 
-    It tells that a network is unsure, not that it is wrong: ESPNetv2 takes a black sky for a building, and is as sure
-    of its maps of webcams by night as by day (means 0.76 and 0.74).
+    It shows that a network is unsure, not that it is wrong. ESPNetv2 labels a black sky as building, and its mean
+    confidence on webcam images is 0.76 by night and 0.74 by day.
 
     Args:
-        confidence: a `.confidence.png` that `structvpr train labels` wrote, or its pixels (0 to 255), or floating-point
-            numbers (0 to 1).
+        confidence: a `.confidence.png` from `structvpr train labels`, or its pixels (0 to 255), or floats (0 to 1).
 
     Returns:
         In [0, 1].
 
     Raises:
-        FrameError: the file cannot be read, there are no pixels, or numbers lie outside their range.
+        FrameError: the file cannot be read, there are no pixels, or a value is out of range.
     """
     where = "the confidence"
     if isinstance(confidence, (str, Path)):
         where, confidence = str(confidence), read_label_map(Path(confidence))
     if confidence.size == 0:
-        raise FrameError(f"{where} has no pixels, expected at least one")
+        raise FrameError(f"{where} has no pixels")
     if confidence.dtype == np.uint8:
         return float(confidence.mean(dtype=np.float64)) / 255.0
     mean = float(confidence.mean(dtype=np.float64))

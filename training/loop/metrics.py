@@ -1,4 +1,4 @@
-"""The figures of a run as it goes: one JSON object a line, and TensorBoard's event files."""
+"""The metrics of a run: JSON Lines, and TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from sdk import EngineError
+from sdk import UsageError, WriteError
 from sdk.atomic_file import replace_when_done
 
 __all__ = ["MetricsLog"]
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl` in a folder; a context.
+    """Appends to `metrics.jsonl` in a folder; a context manager.
 
-    Lines beyond the step from which a run goes on are taken away: each step is there once.
+    Lines after the step that a run resumes from are removed, so each step occurs once.
 
     Args:
         folder: None writes nothing.
-        step: from which the run goes on; 0 begins.
-        tensorboard: also write event files, for which the package `tensorboard` must be installed.
+        step: that the run resumes from; 0 for a new run.
+        tensorboard: also write event files; needs the package `tensorboard`.
 
     Raises:
-        EngineError: the folder cannot be written, or TensorBoard is asked for and missing.
+        WriteError: the folder cannot be written.
+        UsageError: `tensorboard` is true and the package is not installed.
     """
 
     def __init__(self, folder: Path | None, step: int, *, tensorboard: bool = False) -> None:
@@ -40,20 +41,22 @@ class MetricsLog:
                 with replace_when_done(path) as temporary:
                     temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             self._file = path.open("a", encoding="utf-8")
+        except WriteError:
+            raise
         except OSError as error:
-            raise EngineError(f"cannot write {path}: {error.strerror}; choose another folder") from None
+            raise WriteError(f"cannot write {path}: {error.strerror}; choose another folder") from None
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise EngineError(
-                    "the package tensorboard is not installed, expected it for --tensorboard; "
-                    "pip install tensorboard, or go without: metrics.jsonl holds the same figures"
+                raise UsageError(
+                    "--tensorboard needs the package tensorboard; pip install tensorboard, or leave the option out: "
+                    "metrics.jsonl holds the same values"
                 ) from None
             self._events = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """One line: the step and its figures."""
+        """Write one line: the step and its metrics."""
         if self._file is not None:
             # JSON has no NaN.
             finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}

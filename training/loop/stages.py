@@ -1,12 +1,11 @@
-"""From a data set to a student: the two stages of StructVPR, and what lies between them.
+"""From a data set to a student: the two stages of StructVPR, and the table of pairs between them.
 
     stage 1    the RGB branch and the segmentation branch, each with the triplet loss
     between    both branches rank every pair; pairs are grouped and weighted (`pairs-a1-log_rank.csv`)
-    stage 2    a fresh RGB branch, with the triplet loss and what the segmentation branch teaches
+    stage 2    a new RGB branch, with the triplet loss and the distillation loss
 
-The files of a run, in its folder: rgb/, seg/ and student/ (each as `train_branch` writes it), teacher.npz, student.npz
-and the pairs, and head.pt, where a fitted head starts.
-A part that is whole is not made again.
+A run's folder holds rgb/, seg/ and student/ (see `train_branch`), teacher.npz, student.npz, the pairs, and head.pt if
+the head is fitted. A finished part is not made again.
 """
 
 from __future__ import annotations
@@ -17,108 +16,98 @@ import json
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from sdk import ContractError
+from sdk import ContractError, DataError
 from sdk.atomic_file import replace_when_done
 
-from ..inputs.material import Material
-from ..networks.descriptor_net import DescriptorNet, weights_sha256
+from ..arrays import Floats
+from ..inputs.batches import Inputs, rgb_set, seg_set
+from ..json_files import write_json
+from ..networks.checkpoint import save_checkpoint, save_tensors
+from ..networks.descriptor_net import DescriptorNet, make_contract, weights_sha256
 from ..objective.distillation import Teacher
 from ..objective.pair_table import PairTable, make_pair_table, write_pair_table
 from ..processes import Processes
-from ..recipe import Recipe
-from .branches import FrameInputs, Inputs, LabelInputs, freeze, make_rgb_branch, make_seg_branch, start_head
-from .train import Trained, describe_together, recall_on, train_branch
+from ..recipe import Recipe, change_recipe, write_recipe
+from .branches import freeze, make_rgb_branch, make_seg_branch, start_head
+from .context import TrainingContext
+from .describing import describe_together, recall_on
+from .steps import BranchTraining
+from .train import Trained, train_branch
 
 __all__ = [
-    "Workshop",
+    "StudentRun",
     "compare_branches",
     "fit_to_minutes",
-    "rgb_inputs",
-    "seg_inputs",
+    "save_student",
     "train_rgb_branch",
     "train_seg_branch",
     "train_student",
 ]
 
-Floats = npt.NDArray[np.float32]
 TRIAL_STEPS = 30
 VALIDATIONS = 10  # of a run, unless the recipe says otherwise
 
+TrainedBranch = tuple[DescriptorNet, Trained]  # with its best weights, in evaluation mode
+
 
 @dataclass(frozen=True)
-class Workshop:
-    """What all runs of one kind share.
+class StudentRun:
+    """Both stages of a run.
 
     Attributes:
-        training: what branches learn from.
-        validation: says which weights are best.
-        weights: ImageNet weights of the recipe's backbone.
-        processes: this one and the others.
-        progress: told (what, done, total).
-        tensorboard: also write event files.
+        rgb, seg: the branches of stage 1.
+        student: the branch of stage 2.
+        pairs: the table between the stages.
     """
 
-    training: Material
-    validation: Material
-    weights: Mapping[str, Tensor]
-    processes: Processes
-    progress: Callable[[str, int, int], None] | None = None
-    tensorboard: bool = False
-
-    def telling(self, what: str) -> Callable[[int, int], None] | None:
-        """`progress` of one kind of work: told (done, total)."""
-        progress = self.progress
-        return None if progress is None else lambda done, total: progress(what, done, total)
+    rgb: TrainedBranch
+    seg: TrainedBranch
+    student: TrainedBranch
+    pairs: PairTable
 
 
 def train_rgb_branch(
-    workshop: Workshop, recipe: Recipe, folder: Path, teacher: Teacher | None = None
-) -> tuple[DescriptorNet, Trained]:
-    """The RGB branch from ImageNet's weights: stage 1, or with a teacher stage 2.
-
-    Returns:
-        The branch with its best weights, in evaluation mode, and how the run ended.
-    """
-    net = start_rgb_branch(workshop, recipe, folder.parent / "head.pt")
-    freeze(net, recipe.frozen_blocks)
-    inputs = rgb_inputs(workshop.training, net, recipe, workshop.processes)
-    asked = rgb_inputs(workshop.validation, net, recipe, workshop.processes)
-    return _train(
-        workshop,
+    context: TrainingContext, recipe: Recipe, folder: Path, teacher: Teacher | None = None
+) -> TrainedBranch:
+    """The RGB branch from ImageNet's weights: stage 1, or with a teacher stage 2."""
+    device = context.processes.device
+    net = start_rgb_branch(context, recipe, folder.parent / "head.pt")
+    freeze(net, recipe.rgb.frozen_blocks)
+    training = BranchTraining(
+        rgb_set(context.training, net, recipe, device),
+        rgb_set(context.validation, net, recipe, device),
         recipe,
+        recipe.rgb,
         folder,
-        net,
-        inputs,
-        asked,
-        recipe.lr,
-        recipe.train_norm,
+        context.processes,
         teacher,
-        f"{workshop.training.digest} {workshop.validation.digest}",
+        context.progress,
+        context.tensorboard,
+        identity_of_data=f"{context.training.digest} {context.validation.digest}",
     )
+    trained = train_branch(net, training)
+    return net.eval(), trained
 
 
-def start_rgb_branch(workshop: Workshop, recipe: Recipe, head_file: Path) -> DescriptorNet:
-    """The RGB branch before its first step; the start of a fitted head is kept in a file, as both stages share it."""
-    processes = workshop.processes
-    torch.manual_seed(recipe.seed)  # a head's projections are drawn before they are fitted
-    net = make_rgb_branch(recipe.backbone, workshop.weights, recipe.head).to(processes.device)
+def start_rgb_branch(context: TrainingContext, recipe: Recipe, head_file: Path) -> DescriptorNet:
+    """The RGB branch before its first step. Both stages start from one fitted head, which is kept in a file."""
+    processes = context.processes
+    torch.manual_seed(recipe.seed)  # a head's projections are random before they are fitted
+    net = make_rgb_branch(recipe.backbone, context.weights, recipe.head).to(processes.device)
     if net.head is None:
         return net
-    of = f"{weights_sha256(net)} {workshop.training.digest} {recipe.height} {recipe.width} {recipe.seed}"
+    of = f"{weights_sha256(net)} {context.training.digest} {recipe.height} {recipe.width} {recipe.seed}"
     if processes.is_first and not _holds(head_file, of):
-        start_head(net, workshop.training.data, rgb_inputs(workshop.training, net, recipe, processes), recipe.seed)
+        start_head(net, rgb_set(context.training, net, recipe, processes.device), recipe.seed)
         head_file.parent.mkdir(parents=True, exist_ok=True)
-        with replace_when_done(head_file) as temporary, temporary.open("wb") as file:
-            torch.save({"of": of, "head": net.head.state_dict()}, file)
+        save_tensors(head_file, {"of": of, "head": net.head.state_dict()})
     processes.wait()
     net.head.load_state_dict(torch.load(head_file, map_location=processes.device, weights_only=True)["head"])
     return net
@@ -128,164 +117,131 @@ def _holds(head_file: Path, of: str) -> bool:
     """Whether a file is whole and of this network, set and seed."""
     try:
         return bool(torch.load(head_file, map_location="cpu", weights_only=True)["of"] == of)
-    except Exception:  # missing, or the many kinds of a file that is not whole: it is made anew
+    except Exception:  # missing, or damaged, which raises many kinds: it is made again
         return False
 
 
-def train_seg_branch(workshop: Workshop, recipe: Recipe, folder: Path) -> tuple[DescriptorNet, Trained]:
-    """The segmentation branch: stage 1. Returns as `train_rgb_branch`."""
-    net = make_seg_branch(recipe.backbone, workshop.weights, recipe.class_weights)
-    freeze(net, recipe.seg_frozen_blocks)
-    seen = f"{workshop.training.labels_digest} {workshop.validation.labels_digest} {recipe.class_weights}"
-    inputs = seg_inputs(workshop.training, recipe, workshop.processes)
-    asked = seg_inputs(workshop.validation, recipe, workshop.processes)
-    return _train(workshop, recipe, folder, net, inputs, asked, recipe.seg_lr, recipe.seg_train_norm, None, seen)
+def train_seg_branch(context: TrainingContext, recipe: Recipe, folder: Path) -> TrainedBranch:
+    """The segmentation branch: stage 1."""
+    device = context.processes.device
+    net = make_seg_branch(recipe.backbone, context.weights, recipe.class_weights)
+    freeze(net, recipe.seg.frozen_blocks)
+    digests = f"{context.training.labels_digest} {context.validation.labels_digest}"
+    training = BranchTraining(
+        seg_set(context.training, recipe, device),
+        seg_set(context.validation, recipe, device),
+        recipe,
+        recipe.seg,
+        folder,
+        context.processes,
+        progress=context.progress,
+        tensorboard=context.tensorboard,
+        identity_of_data=f"{digests} {recipe.class_weights}",
+    )
+    trained = train_branch(net, training)
+    return net.eval(), trained
 
 
 def compare_branches(
-    workshop: Workshop, recipe: Recipe, folder: Path, seg: DescriptorNet, rgb: DescriptorNet
+    context: TrainingContext, recipe: Recipe, folder: Path, seg: DescriptorNet, rgb: DescriptorNet
 ) -> Teacher:
     """Rank every pair of the training set under both branches of stage 1.
 
     Writes teacher.npz, student.npz and pairs-SELECTION-WEIGHTS.csv into `folder`.
     """
-    material, processes = workshop.training, workshop.processes
-    taught = _kept_descriptors(
-        workshop, recipe, folder / "teacher.npz", seg, seg_inputs(material, recipe, processes), labels=True
-    )
-    own = _kept_descriptors(
-        workshop, recipe, folder / "student.npz", rgb, rgb_inputs(material, rgb, recipe, processes), labels=False
-    )
+    material, device = context.training, context.processes.device
+    of_labels = seg_set(material, recipe, device).inputs
+    of_frames = rgb_set(material, rgb, recipe, device).inputs
+    taught = _kept_descriptors(context, recipe, folder / "teacher.npz", seg, of_labels, material.labels_digest)
+    own = _kept_descriptors(context, recipe, folder / "student.npz", rgb, of_frames, material.digest)
     table = make_pair_table(material.data, taught, own, recipe, material.confidence)
-    if processes.is_first:
+    if context.processes.is_first:
         write_pair_table(folder / f"pairs-{recipe.pairs}-{recipe.weight_form}.csv", table, material.data)
     return Teacher(taught, table)
 
 
-def train_student(
-    workshop: Workshop, recipe: Recipe, folder: Path
-) -> tuple[DescriptorNet, Trained, PairTable, dict[str, tuple[DescriptorNet, Trained]]]:
-    """Both stages.
-
-    Returns:
-        The student, how its run ended, the table of pairs, and the branches of stage 1 with how they ended, by "rgb"
-        and "seg".
-    """
-    first = {
-        "rgb": train_rgb_branch(workshop, recipe, folder / "rgb"),
-        "seg": train_seg_branch(workshop, recipe, folder / "seg"),
-    }
-    teacher = compare_branches(workshop, recipe, folder, first["seg"][0], first["rgb"][0])
-    student, trained = train_rgb_branch(workshop, recipe, folder / "student", teacher)
-    return student, trained, teacher.pairs, first
+def train_student(context: TrainingContext, recipe: Recipe, folder: Path) -> StudentRun:
+    """Train both stages in `folder`."""
+    rgb = train_rgb_branch(context, recipe, folder / "rgb")
+    seg = train_seg_branch(context, recipe, folder / "seg")
+    teacher = compare_branches(context, recipe, folder, seg[0], rgb[0])
+    return StudentRun(rgb, seg, train_rgb_branch(context, recipe, folder / "student", teacher), teacher.pairs)
 
 
-def fit_to_minutes(workshop: Workshop, recipe: Recipe, folder: Path, minutes: float, runs: int) -> Recipe:
-    """The recipe with as many image passes as fit into a time on this machine.
-
-    The speed is measured once, by a few steps of the RGB branch, and kept in `folder`/passes.json: a run that goes on
-    must not choose another number.
+def save_student(run: StudentRun, recipe: Recipe, folder: Path, name: str, about: dict[str, Any]) -> None:
+    """Write the checkpoints student.pt and rgb.pt, the branch of stage 1.
 
     Args:
-        workshop: training and validation sets.
+        run: from `train_student`.
+        recipe: of the run; gives the input size of the deployed network.
+        folder: of the run.
+        name: of the model.
+        about: facts to keep in the checkpoint.
+    """
+    for (net, trained), file, title in (
+        (run.student, "student.pt", name),
+        (run.rgb, "rgb.pt", f"{name}-rgb-only"),
+    ):
+        contract = make_contract(net, title, recipe.export_height, recipe.export_width)
+        facts = {"recipe": write_recipe(recipe), **about, "validation": trained.metrics, "passes": trained.passes}
+        save_checkpoint(folder / file, net, contract, facts)
+
+
+def fit_to_minutes(context: TrainingContext, recipe: Recipe, folder: Path, minutes: float, runs: int) -> Recipe:
+    """The recipe with as many image passes as fit into a time on this machine.
+
+    The speed is measured once, by a few steps of the RGB branch. The result is kept in `folder`/passes.json, because a
+    resumed run must use the same number.
+
+    Args:
+        context: training and validation sets.
         recipe: everything else.
         folder: of the runs.
         minutes: for all runs.
         runs: of the same number of passes each.
 
     Raises:
-        ContractError: `folder` was begun with other minutes, or its file is damaged.
+        DataError: passes.json is damaged.
+        ContractError: `folder` was begun with other minutes.
     """
     kept, asked = folder / "passes.json", {"minutes": minutes, "runs": runs}
-    if workshop.processes.is_first and not kept.exists():
-        trial = dataclasses.replace(
-            recipe, passes=TRIAL_STEPS * recipe.tuples * recipe.tuple_images, validate_every=TRIAL_STEPS
-        )
-        alone = dataclasses.replace(workshop, processes=Processes(0, 1, workshop.processes.device))
+    if context.processes.is_first and not kept.exists():
+        trial_passes = TRIAL_STEPS * recipe.tuples * recipe.tuple_images
+        trial = change_recipe(recipe, passes=trial_passes, validate_every=TRIAL_STEPS)
+        alone = dataclasses.replace(context, processes=Processes(0, 1, context.processes.device))
         with tempfile.TemporaryDirectory() as scratch:
             net, trained = train_rgb_branch(alone, trial, Path(scratch) / "rgb")
         started = time.monotonic()
-        recall_on(
-            net,
-            workshop.validation.data,
-            rgb_inputs(workshop.validation, net, recipe, alone.processes),
-            recipe,
-            alone.processes,
-        )
+        recall_on(net, rgb_set(context.validation, net, recipe, alone.processes.device), recipe, alone.processes)
         validation_s = time.monotonic() - started
-        pass_s = max(trained.seconds - validation_s, 1e-3) / trained.passes / workshop.processes.count
+        pass_s = max(trained.seconds - validation_s, 1e-3) / trained.passes / context.processes.count
         passes = int((60.0 * minutes / runs - VALIDATIONS * validation_s) / pass_s)
-        folder.mkdir(parents=True, exist_ok=True)
-        with replace_when_done(kept) as temporary:
-            temporary.write_text(json.dumps(asked | {"passes": max(passes, trial.passes)}), encoding="utf-8")
-    workshop.processes.wait()
+        write_json(kept, asked | {"passes": max(passes, trial_passes)})
+    context.processes.wait()
     try:
         found = json.loads(kept.read_text(encoding="utf-8"))
         passes, before = int(found.pop("passes")), found
     except (OSError, ValueError, KeyError, TypeError):
-        raise ContractError(f"{kept}: cannot be read, expected the passes of this folder's runs; remove it") from None
+        raise DataError(f"{kept}: cannot read the passes of this folder's runs; remove it") from None
     if before != asked:
-        raise ContractError(f"{kept}: is of {before}, {asked} was asked for; give another folder, or remove it")
-    return dataclasses.replace(recipe, passes=passes)
-
-
-def rgb_inputs(material: Material, net: DescriptorNet, recipe: Recipe, processes: Processes) -> FrameInputs:
-    """Frames of a set, for a branch."""
-    return FrameInputs(material.frames, net, recipe.augmentation, recipe.crop, processes.device)
-
-
-def seg_inputs(material: Material, recipe: Recipe, processes: Processes) -> LabelInputs:
-    """Label maps of a set."""
-    return LabelInputs(material.label_store(), recipe.class_weights, processes.device)
-
-
-def _train(
-    workshop: Workshop,
-    recipe: Recipe,
-    folder: Path,
-    net: DescriptorNet,
-    inputs: Inputs,
-    validation_inputs: Inputs,
-    lr: float,
-    train_norm: bool,
-    teacher: Teacher | None,
-    identity_of_data: str,
-) -> tuple[DescriptorNet, Trained]:
-    trained = train_branch(
-        net,
-        workshop.training.data,
-        inputs,
-        workshop.validation.data,
-        validation_inputs,
-        recipe,
-        folder,
-        workshop.processes,
-        lr=lr,
-        train_norm=train_norm,
-        teacher=teacher,
-        progress=workshop.progress,
-        tensorboard=workshop.tensorboard,
-        identity_of_data=identity_of_data,
-    )
-    return net.eval(), trained
+        raise ContractError(f"{kept}: belongs to {before}, this run has {asked}; choose another folder, or remove it")
+    return change_recipe(recipe, passes=passes)
 
 
 def _kept_descriptors(
-    workshop: Workshop, recipe: Recipe, path: Path, net: DescriptorNet, inputs: Inputs, *, labels: bool
+    context: TrainingContext, recipe: Recipe, path: Path, net: DescriptorNet, inputs: Inputs, digest: str
 ) -> Floats:
-    """Descriptors of the whole training set, from `path` if they are of this network and this set."""
-    material, processes = workshop.training, workshop.processes
-    digest = material.labels_digest if labels else material.digest
+    """Descriptors of the whole training set, from `path` if they belong to this network and this set."""
+    processes = context.processes
     of = f"{weights_sha256(net)} {digest} {recipe.describe_precision}"
     if path.exists():
         with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as kept:
             if str(kept["of"]) == of:
                 return np.asarray(kept["descriptors"], np.float32)
-    everything = np.arange(len(material.data.images))
-    descriptors = describe_together(
-        net, inputs, everything, recipe, processes, workshop.telling(f"describing {path.stem}")
-    )
-    processes.wait()  # until every process has looked at the old file
+    everything = np.arange(len(context.training.data.images))
+    progress = context.step_progress(f"describing {path.stem}")
+    descriptors = describe_together(net, inputs, everything, recipe, processes, progress)
+    processes.wait()  # until every process has read the old file
     if processes.is_first:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_when_done(path) as temporary, temporary.open("wb") as file:

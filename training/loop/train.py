@@ -1,57 +1,48 @@
 """The training of one branch, from its first step to its last.
 
-Both stages are this loop. Stage 1 trains either branch with the triplet loss alone; stage 2 trains the RGB branch
-with the triplet loss and a teacher, whose descriptors were stored before: the teacher itself does not run.
+Both stages run this loop. Stage 1 trains either branch with the triplet loss alone. Stage 2 trains the RGB branch with
+the triplet loss and a teacher, whose descriptors were stored before; the teacher network does not run.
 
-Everything that is random is drawn from the seed and the number of the step, so a run that was interrupted and goes on
-gives the same weights, bit for bit, as one that was not.
+All random draws depend only on the seed and the step. So a run that is interrupted and resumed ends with the same
+weights, bit for bit, as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sdk import ContractError, EngineError
-from sdk.atomic_file import replace_when_done
+from sdk import EngineError, UsageError
 
-from ..datasets.training_set import Indices, TrainingSet
+from ..networks.checkpoint import save_tensors
 from ..networks.descriptor_net import DescriptorNet
 from ..objective.distillation import Branch, Teacher
-from ..objective.ranking import first_right_ranks, recall_percent
-from ..processes import Processes
-from ..recipe import Recipe
-from .branches import Inputs, describe, hold_frozen
+from .branches import hold_frozen
+from .describing import describe_together, recall_on
 from .metrics import MetricsLog
-from .steps import LOG_EVERY, PRECISIONS, Run
+from .steps import LOG_EVERY, BranchTraining, Run
 
-__all__ = ["Trained", "describe_together", "ranks_on", "recall_on", "train_branch"]
+__all__ = ["Trained", "train_branch"]
 
 SAVE_EVERY_S = 300.0
-PROJECTION_IMAGES = 4000  # to fit the FC to
-
-Floats = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
+PROJECTION_IMAGES = 4000  # that the FC is fitted to
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run ended. The branch has the weights of its best validation.
+    """The result of a run. The branch has the weights of its best validation.
 
     Attributes:
         metrics: recall in percent on the validation set, by "R@K".
         step: after which they were measured.
         passes: images that went forward and backward in the whole run.
-        seconds: of work, in all its sessions.
+        seconds: working time, over all sessions.
     """
 
     metrics: dict[str, float]
@@ -60,75 +51,52 @@ class Trained:
     seconds: float = field(compare=False)
 
 
-def train_branch(
-    net: DescriptorNet,
-    data: TrainingSet,
-    inputs: Inputs,
-    validation: TrainingSet,
-    validation_inputs: Inputs,
-    recipe: Recipe,
-    folder: Path,
-    processes: Processes,
-    *,
-    lr: float,
-    train_norm: bool,
-    teacher: Teacher | None = None,
-    progress: Progress | None = None,
-    tensorboard: bool = False,
-    identity_of_data: str | None = None,
-) -> Trained:
-    """Train a branch, or go on with a run that `folder` holds. The branch then has its best weights.
+def train_branch(net: DescriptorNet, training: BranchTraining) -> Trained:
+    """Train a branch, or resume the run in `training.folder`. The branch then has its best weights.
 
     Args:
-        net: the branch as it starts, on `processes.device`; parameters that do not train have no gradient.
-        data: what it learns from.
-        inputs: of `data` for this branch.
-        validation: whose R@5 says which weights are best.
-        validation_inputs: of `validation`.
-        recipe: everything else.
-        folder: for `state.pt` (to go on), `best.pt` and `metrics.jsonl`.
-        processes: this one and the others.
-        lr: peak learning rate.
-        train_norm: whether batch norm follows the batches.
-        teacher: stage 2.
-        progress: told (what, done, total).
-        tensorboard: also write event files to `folder`.
-        identity_of_data: what must be equal for a run to go on: a digest of both sets; their name unless given.
+        net: the initial branch, on `training.processes.device`. Parameters to keep have `requires_grad` off.
+        training: what the branch trains with.
 
     Raises:
-        EngineError: `folder` holds a run of another recipe, or cannot be written; what was saved last is kept.
-        ContractError: the tuples of a step cannot be shared by the processes.
+        ContractError: the folder holds a run of another recipe or data set.
+        EngineError: the folder's state is damaged, or the loss is not finite; what was saved last is kept.
+        WriteError: the folder cannot be written.
+        UsageError: the tuples of a step cannot be divided among the processes.
     """
+    recipe, processes, folder, teacher = training.recipe, training.processes, training.folder, training.teacher
+    inputs = training.learned.inputs
     if recipe.tuples % processes.count:
-        raise ContractError(
-            f"{recipe.tuples} tuples a step and {processes.count} processes found, expected a multiple; change `tuples`"
+        raise UsageError(
+            f"{recipe.tuples} tuples per step and {processes.count} processes found, expected a multiple; "
+            "change `tuples`"
         )
     torch.manual_seed(recipe.seed)
     branch = Branch(net, None if teacher is None else teacher.descriptors.shape[1])
-    branch.to(processes.device, memory_format=torch.channels_last)
-    run = Run(branch, data, recipe, folder, processes, lr, train_norm, teacher, identity_of_data or data.name)
+    branch.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = Run(branch, training)
     best = run.resume()
     if teacher is not None and run.step == 0 and recipe.projection == "fitted":
-        _fit_projection(branch, teacher, data, inputs, recipe, processes)
+        _fit_projection(branch, teacher, training)
     if processes.is_first:
         folder.mkdir(parents=True, exist_ok=True)
     parallel: nn.Module = DistributedDataParallel(branch) if processes.count > 1 else branch
     every = recipe.validate_every or -(-recipe.steps // 10)
     saved_at = time.monotonic()
     if run.step >= recipe.steps or run.ended:
-        return _finished(net, run, best, folder, recipe)
-    # Validations come before what is saved, so how many were in vain follows from the best one's step.
+        return _finished(net, run, best)
+    # A validation precedes each save, so the number of vain ones follows from the step of the best one.
     waited = 0 if best is None else run.step // every - best["step"] // every
-    with MetricsLog(folder if processes.is_first else None, run.step, tensorboard=tensorboard) as log:
+    with MetricsLog(folder if processes.is_first else None, run.step, tensorboard=training.tensorboard) as log:
         while run.step < recipe.steps and not run.ended:
             rows = run.tuples_of_step(lambda images: describe_together(net, inputs, images, recipe, processes))
-            branch.train(train_norm)
+            branch.train(training.branch.train_norm)
             hold_frozen(net)
-            record = run.take_step(parallel, inputs, rows, teacher)
+            record = run.take_step(parallel, rows)
             if run.step % LOG_EVERY == 0 or run.step == recipe.steps:
                 log.write(run.step, record)
             if run.step % every == 0 or run.step == recipe.steps:
-                metrics = recall_on(net, validation, validation_inputs, recipe, processes)
+                metrics = recall_on(net, training.validation, recipe, processes)
                 log.write(run.step, {f"validation/{name}": value for name, value in metrics.items()})
                 if best is None or metrics["R@5"] > best["metrics"]["R@5"]:
                     best = {"metrics": metrics, "step": run.step, "weights": _copied(net)}
@@ -139,74 +107,35 @@ def train_branch(
             if run.step % every == 0 or run.ended or time.monotonic() - saved_at > SAVE_EVERY_S:
                 run.save(best)
                 saved_at = time.monotonic()
-            if progress is not None:
-                progress(f"training {folder.name}", run.step, recipe.steps)
+            if training.progress is not None:
+                training.progress(f"training {folder.name}", run.step, recipe.steps)
         run.save(best)
-    trained = _finished(net, run, best, folder, recipe)
+    trained = _finished(net, run, best)
     if processes.is_first:
-        with replace_when_done(folder / "best.pt") as temporary, temporary.open("wb") as file:
-            torch.save(best, file)
+        save_tensors(folder / "best.pt", best)
     return trained
 
 
-def _finished(net: DescriptorNet, run: Run, best: dict[str, Any] | None, folder: Path, recipe: Recipe) -> Trained:
+def _finished(net: DescriptorNet, run: Run, best: dict[str, Any] | None) -> Trained:
     """Give the branch its best weights."""
+    recipe, state = run.training.recipe, run.training.folder / "state.pt"
     if best is None:
-        raise EngineError(f"{folder / 'state.pt'} says that it ended and names no best step; remove it to begin anew")
+        raise EngineError(f"{state} belongs to a finished run without a best step; remove it to start again")
     net.load_state_dict(best["weights"])
     return Trained(best["metrics"], best["step"], run.step * recipe.tuples * recipe.tuple_images, run.seconds)
 
 
-def _fit_projection(
-    branch: Branch, teacher: Teacher, data: TrainingSet, inputs: Inputs, recipe: Recipe, processes: Processes
-) -> None:
-    """On images of pairs that are distilled: what the teacher gets wrong has no say in the FC either."""
+def _fit_projection(branch: Branch, teacher: Teacher, training: BranchTraining) -> None:
+    """Fit the FC to images of distilled pairs only: the teacher is wrong about the others."""
+    data, recipe = training.learned.data, training.recipe
     taught = teacher.pairs.phi > 0
     images = np.unique(np.concatenate([data.queries[teacher.pairs.query[taught]], teacher.pairs.positive[taught]]))
     if len(images) == 0:
         return
     rng = np.random.default_rng([recipe.seed, 0xF17])
     chosen = np.sort(rng.permutation(images)[:PROJECTION_IMAGES])
-    own = describe_together(branch.net, inputs, chosen, recipe, processes)
+    own = describe_together(branch.net, training.learned.inputs, chosen, recipe, training.processes)
     branch.fit_projection(own, teacher.descriptors[chosen])
-
-
-def recall_on(
-    net: DescriptorNet, data: TrainingSet, inputs: Inputs, recipe: Recipe, processes: Processes
-) -> dict[str, float]:
-    """R@1, R@5, R@10 and R@20 of a branch on a set, percent."""
-    return recall_percent(ranks_on(net, data, inputs, recipe, processes))
-
-
-def ranks_on(
-    net: DescriptorNet,
-    data: TrainingSet,
-    inputs: Inputs,
-    recipe: Recipe,
-    processes: Processes,
-    progress: Callable[[int, int], None] | None = None,
-) -> Indices:
-    """For each query of a set, the rank of its first right answer under a branch, see `first_right_ranks`."""
-    used = np.unique(np.concatenate([data.queries, data.database]))
-    rows = describe_together(net, inputs, used, recipe, processes, progress)
-    descriptors = np.zeros((len(data.images), rows.shape[1]), np.float32)
-    descriptors[used] = rows
-    return first_right_ranks(data, descriptors)
-
-
-def describe_together(
-    net: DescriptorNet,
-    inputs: Inputs,
-    images: Indices,
-    recipe: Recipe,
-    processes: Processes,
-    progress: Callable[[int, int], None] | None = None,
-) -> Floats:
-    """Unit descriptors of images, float32 (n, D), on every process; the processes share the work, see `describe`."""
-    processes.agree(net)
-    precision = PRECISIONS[recipe.describe_precision]
-    part = describe(net, inputs, processes.share(images), precision=precision, progress=progress)
-    return processes.gather(part, len(images))
 
 
 def _copied(net: nn.Module) -> dict[str, Tensor]:

@@ -117,7 +117,7 @@ class Lite0Block(nn.Module):
         self._bn2 = lite0_norm(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y: Tensor = x
         if self.expands:
             y = F.relu6(self._bn0(self._expand_conv(y)))  # (N, wide, h, w)
         y = F.relu6(self._bn1(self._depthwise_conv(y)))  # (N, wide, ceil(h / stride), ceil(w / stride))

@@ -27,7 +27,7 @@ from sdk.atomic_file import replace_when_done
 
 from .descriptor_net import DescriptorNet, weights_sha256
 
-__all__ = ["load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_weights", "save_checkpoint", "save_tensors"]
 
 FORMAT = "structvpr-checkpoint"
 SCHEMA = 1
@@ -57,10 +57,7 @@ def save_checkpoint(
         "weights": {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()},
         "about": dict(about or {}),
     }
-    with replace_when_done(path) as temporary, temporary.open("wb") as file:
-        # A file object, not a path: the name inside the zip container would be the temporary one, and
-        # the same network would give other bytes each time.
-        torch.save(record, file)
+    save_tensors(path, record)
 
 
 def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
@@ -81,7 +78,8 @@ def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
     if schema != SCHEMA:
         raise ContractError(f"{path} has schema {schema!r}, this structvpr reads {SCHEMA}; update structvpr")
     remedy = "save it again with training.networks.checkpoint.save_checkpoint"
-    contract_text, config, weights = (record.get(key) for key in ("contract", "config", "weights"))
+    contract_text, config = record.get("contract"), record.get("config")
+    weights: Any = record.get("weights")
     if (
         not isinstance(contract_text, str)
         or not isinstance(config, dict)
@@ -153,6 +151,18 @@ def read_tensors(path: str | Path, remedy: str) -> Any:
         raise EngineError(f"cannot read {path}: {error.strerror}; give the path of a file, or {remedy}") from None
     except Exception:  # the unpickler and the zip reader raise many kinds; all mean "not a whole file"
         raise EngineError(f"{path} is damaged or not a PyTorch file of tensors; {remedy}") from None
+
+
+def save_tensors(path: str | Path, record: Any) -> None:
+    """Write plain values and tensors; a reader sees the old file or the new one.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    with replace_when_done(path) as temporary, temporary.open("wb") as file:
+        # Not torch.save(record, temporary): the zip container would contain the temporary name, so the same network
+        # would give different bytes each time.
+        torch.save(record, file)
 
 
 def is_state_dict(value: Any) -> bool:

@@ -241,7 +241,8 @@ def principal_axes(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def deviations_within_places(features: Tensor, places: Tensor) -> Tensor:
     """Each image's features less the mean of its place's, for places of several images."""
-    numbers, index, sizes = places.unique(return_inverse=True, return_counts=True)
+    numbers, index, sizes = torch.unique(places, return_inverse=True, return_counts=True)
     sums = features.new_zeros(len(numbers), features.shape[1]).index_add_(0, index, features)
     shared = (sizes[index] > 1) & (places >= 0)
-    return (features - (sums / sizes[:, None])[index])[shared]
+    deviations: Tensor = features - (sums / sizes[:, None])[index]
+    return deviations[shared]

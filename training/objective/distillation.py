@@ -1,17 +1,16 @@
-"""Who teaches, and what of the student is taught: the stored teacher, and the FC through which it is heard."""
+"""Distillation: the stored teacher, and a branch with the FC that the distillation loss sees."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sdk import ContractError
+from sdk import UsageError
 
-from ..datasets.training_set import Indices
+from ..arrays import Floats, Indices
 from ..networks.descriptor_net import DescriptorNet, l2_normalize
 from .losses import distillation_loss
 from .mining import Tuples
@@ -21,29 +20,27 @@ __all__ = ["Branch", "Teacher"]
 
 RIDGE = 0.1  # of the mean variance of a descriptor's values
 
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Teacher:
-    """What stage 2 knows of the segmentation branch.
+    """The segmentation branch as stage 2 uses it: stored descriptors.
 
     Attributes:
         descriptors: float32 (N, D_t), unit descriptors of all images of the training set.
-        pairs: says how much each pair is distilled.
+        pairs: gives the weight of each pair.
     """
 
     descriptors: Floats
     pairs: PairTable
 
     def loss(self, projected: Tensor, rows: Tuples, asked: Indices, *, distil_positive: bool) -> Tensor:
-        """L_KD of a batch of tuples; negatives, which come last, are not taught.
+        """L_KD of a batch of tuples. Negatives are not distilled.
 
         Args:
             projected: float32 (B (2 + J), D_t), FC of the queries, then of the positives, then of the negatives.
             rows: the B tuples.
             asked: int64 (B,), their queries' images.
-            distil_positive: whether positives are taught too.
+            distil_positive: whether positives are distilled too.
         """
         count, device = len(asked), projected.device
         return distillation_loss(
@@ -56,9 +53,7 @@ class Teacher:
 
 
 class Branch(nn.Module):
-    """A branch as it is trained: its net, and in stage 2 the FC that only the distillation loss sees.
-
-    The FC is not part of what is exported.
+    """A branch in training: its network, and in stage 2 the FC of the distillation loss, which is not exported.
 
     Args:
         net: the branch.
@@ -71,14 +66,17 @@ class Branch(nn.Module):
         self.projection = None if teacher_dim is None else nn.Linear(net.descriptor_dim, teacher_dim)
 
     def fit_projection(self, descriptors: Floats, taught: Floats) -> None:
-        """Start the FC as the ridge regression of the teacher's descriptors on the student's.
+        """Initialise the FC by ridge regression of the teacher's descriptors on the student's.
 
         Args:
-            descriptors: float32 (n, D), the student's as it starts, unit rows.
-            taught: float32 (n, D_t), the teacher's of the same images, unit rows.
+            descriptors: float32 (n, D), of the initial student, unit rows.
+            taught: float32 (n, D_t), of the teacher for the same images, unit rows.
+
+        Raises:
+            UsageError: the branch has no FC.
         """
         if self.projection is None:
-            raise ContractError("a branch without a projection found, expected one of stage 2; give teacher_dim")
+            raise UsageError("the branch has no projection; make it with teacher_dim")
         x, y = descriptors.astype(np.float64), taught.astype(np.float64)
         x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
         x = x - x_mean

@@ -1,4 +1,4 @@
-"""The two losses: places apart, and the student towards the teacher."""
+"""The two losses: the triplet loss and the distillation loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def triplet_loss(query: Tensor, positive: Tensor, negatives: Tensor, margin: flo
     Returns:
         A scalar.
 
-    Source: the form is that of Patch-NetVLAD's and ForestLPR's code (reconstruction: the paper names a triplet loss).
+    Source: the form in the code of Patch-NetVLAD and ForestLPR. Reconstruction: the paper only names a triplet loss.
     """
     to_positive = _distance(query - positive)  # (B,)
     to_negatives = _distance(query[:, None] - negatives)  # (B, J)
@@ -36,27 +36,27 @@ def distillation_loss(
 ) -> Tensor:
     """L_KD = mean over pairs of phi(q, p) * ( |FC(F_q) - T_q|^2 + |FC(F_p) - T_p|^2 ).
 
-    A pair of weight 0 gives neither loss nor gradient, whatever its descriptors are.
+    A pair of weight 0 gives no loss and no gradient, even if its descriptors are not finite.
 
     Args:
         projected_query: float32 (B, D_t), FC of the student's descriptors.
-        projected_positive: float32 (B, D_t), or None: the query alone is distilled.
+        projected_positive: float32 (B, D_t), or None to distil only the query.
         teacher_query, teacher_positive: float32 (B, D_t), the teacher's unit descriptors; constants.
         weight: float32 (B,), phi, >= 0.
 
     Returns:
         A scalar.
 
-    Source: StructVPR (CVPR 2023): feature-based distillation, weighted by sample, through an FC of the student. The
-    squared error, and that it covers the positive too, are reconstructions.
+    Source: StructVPR (CVPR 2023): feature-based distillation, weighted by sample, through an FC of the student.
+    Reconstructions: the squared error, and the positive's part of it.
     """
     error = (projected_query - teacher_query.detach()).square().sum(dim=1)  # (B,)
     if projected_positive is not None:
         error = error + (projected_positive - teacher_positive.detach()).square().sum(dim=1)
-    # Not weight * error alone: 0 * inf would be nan.
+    # Not only weight * error: 0 * inf is nan.
     return torch.where(weight > 0, weight * error, torch.zeros_like(error)).mean()
 
 
 def _distance(difference: Tensor) -> Tensor:
-    # The root's derivative is infinite at zero; identical frames do occur.
+    # The derivative of the root is infinite at 0, and identical frames occur.
     return (difference.square().sum(dim=-1) + 1e-12).sqrt()

@@ -1,4 +1,4 @@
-"""Which tuples to train on next: a query, a positive, and the negatives that are hardest now."""
+"""Hard-negative mining: chooses the tuples to train on, a query, a positive and its hardest negatives."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError
 
-from ..datasets.training_set import Indices, TrainingSet
+from ..arrays import Floats, Indices
+from ..datasets.training_set import TrainingSet
 
 __all__ = ["Tuples", "mine", "queries_in_turn"]
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Tuples:
-    """Tuples in the order in which they are trained.
+    """Tuples in training order.
 
     Attributes:
         query: int64 (n,), into `TrainingSet.queries`.
@@ -32,16 +30,14 @@ class Tuples:
     negatives: Indices
 
 
-def queries_in_turn(
-    num_queries: int, start: int, count: int, seed: int, weight: npt.NDArray[np.float32] | None = None
-) -> Indices:
-    """Queries `start` to `start + count` of an endless drawing: every query once, then every one again.
+def queries_in_turn(num_queries: int, start: int, count: int, seed: int, weight: Floats | None = None) -> Indices:
+    """Queries `start` to `start + count` of an endless random sequence, in which each turn has every query once.
 
     Args:
         num_queries: > 0.
-        start, count: which of the endless row.
-        seed: of the drawing.
-        weight: float32 (num_queries,), > 0: how often each is drawn relative to others, with replacement; see
+        start, count: which part of the sequence.
+        seed: of the sequence.
+        weight: float32 (num_queries,), > 0: draw each turn with replacement, in these proportions; see
             `TrainingSet.query_weight`.
 
     Returns:
@@ -69,23 +65,22 @@ def mine(
     positive: str,
     seed: list[int],
 ) -> Tuples:
-    """Find each query's positive and hardest negatives as the network sees them now.
+    """Find each query's positive and hardest negatives under the current network.
 
-    Negatives are sought among random images of the query's region that do not show its place: the hardest are those
-    most similar to the query. They need not violate the margin; one that does not costs an image pass and gives no
-    gradient, so that the budget of every run is the same.
+    Candidates are random images of the query's region that do not show its place. The hardest are the most similar to
+    the query. A negative outside the margin is kept: it gives no gradient, but every run has the same image passes.
 
     Args:
         data: the set.
         queries: int64 (n,), into `data.queries`.
-        describe: images to unit descriptors.
-        negatives: of each tuple, J.
-        pool: images of each region among which they are sought.
+        describe: gives the unit descriptors of images.
+        negatives: J, per tuple.
+        pool: candidate images per region.
         positive: "nearest" or "random".
-        seed: of what is random here.
+        seed: of the random draws.
 
     Raises:
-        MapError: a region has too few images that show another place than a query's.
+        DataError: a region has too few images of other places.
     """
     rng = np.random.default_rng(seed)
     regions = np.unique(data.region[data.queries[queries]])
@@ -111,7 +106,7 @@ def mine(
         others = pools[int(data.region[image])]
         others = others[~np.isin(others, data.near[i]) & (others != image)]
         if len(others) < negatives:
-            raise MapError(
+            raise DataError(
                 f"{data.name}: query {data.images[image]} has {len(others)} images of other places in its region, "
                 f"expected at least {negatives}; lower `negatives`, raise `cache_pool`, or add images"
             )

@@ -1,4 +1,4 @@
-"""The table between the two stages: every pair with its ranks, its group and its weight, on disk."""
+"""The table between the two stages: ranks, group and weight of every pair."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError
 from sdk.atomic_file import replace_when_done
 
-from ..datasets.training_set import Indices, TrainingSet
+from ..arrays import Floats, Indices
+from ..datasets.training_set import TrainingSet
 from ..recipe import Recipe
 from .ranking import pairs_of, ranks_of_pairs
 from .weighting import Group, group_shares, pair_weights, partition, selected
@@ -21,7 +22,6 @@ from .weighting import Group, group_shares, pair_weights, partition, selected
 __all__ = ["PairTable", "make_pair_table", "write_pair_table"]
 
 COLUMNS = ("query", "positive", "teacher_rank", "student_rank", "group", "phi")
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PairTable:
     phi: Floats
 
     def phi_of(self, query: Indices, positive: Indices) -> Floats:
-        """Weights of given pairs: float32 (n,). A pair that is not in the table has none, 0."""
+        """Weights of given pairs, float32 (n,); 0 for a pair that is not in the table."""
         order, keys = self._sorted_keys
         wanted = query * (1 + self.positive.max()) + positive
         at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
@@ -53,7 +53,7 @@ class PairTable:
 
     @functools.cached_property
     def _sorted_keys(self) -> tuple[Indices, Indices]:
-        # Once: it is asked for at every step, and a large set has millions of pairs.
+        # Cached: every step needs it, and a large set has millions of pairs.
         keys = self.query * (1 + self.positive.max()) + self.positive
         order = np.argsort(keys)
         return order, keys[order]
@@ -73,11 +73,11 @@ def make_pair_table(
         data: the set.
         teacher, student: float32 (N, D), unit descriptors of all images under the two branches of stage 1.
         recipe: threshold, selection and form of the weights.
-        confidence: float32 (N,), of each image's label map, [0, 1]. Only with `recipe.confidence_weight`: a pair's
-            weight is then multiplied with both of its images'.
+        confidence: float32 (N,), of each image's label map, [0, 1]. With `recipe.confidence_weight`, the weight of a
+            pair is multiplied by the confidences of both images.
 
     Raises:
-        MapError: confidence is asked for and there is none.
+        DataError: the recipe needs confidences and there are none.
     """
     which, positive = pairs_of(data)
     x, y = ranks_of_pairs(data, teacher), ranks_of_pairs(data, student)
@@ -89,16 +89,16 @@ def make_pair_table(
         )
     if recipe.confidence_weight:
         if confidence is None:
-            raise MapError(
-                f"{data.name}: no confidence of its label maps found, expected one a map for confidence_weight; make "
-                "them with `structvpr train labels` and a network that gives logits"
+            raise DataError(
+                f"{data.name}: its label maps have no confidence, which confidence_weight needs; make them with "
+                "`structvpr train labels` and a network that gives logits"
             )
         phi = phi * confidence[data.queries[which]] * confidence[positive]
     return PairTable(which, positive, x, y, partition(x, y, recipe.rank_threshold), phi.astype(np.float32))
 
 
 def write_pair_table(path: Path, table: PairTable, data: TrainingSet) -> None:
-    """Write the table as CSV, images by path; an existing file is replaced in one step."""
+    """Write the table as CSV with the paths of the images; a reader sees the old file or the new one."""
     with replace_when_done(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

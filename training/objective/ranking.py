@@ -1,20 +1,19 @@
-"""Where the true places come when a training set is searched: ranks of pairs, and recall."""
+"""Ranks of true pairs in a training set, and recall."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ..datasets.training_set import Indices, TrainingSet
+from ..arrays import Floats, Indices
+from ..datasets.training_set import TrainingSet
 
 __all__ = ["first_right_ranks", "pairs_of", "ranks_of_pairs", "recall_percent"]
 
-BLOCK = 512  # queries whose similarities to a region's database are in memory at once
-FEW = 32  # positives of a query
-Floats = npt.NDArray[np.float32]
+BLOCK = 512  # queries whose similarities are in memory at once
+FEW = 32  # up to this many positives of a query, counting is faster than sorting
 
 
 def pairs_of(data: TrainingSet) -> tuple[Indices, Indices]:
@@ -23,18 +22,18 @@ def pairs_of(data: TrainingSet) -> tuple[Indices, Indices]:
     return which.astype(np.int64), np.concatenate(data.positives).astype(np.int64)
 
 
-def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.int64]:
+def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> Indices:
     """The rank of each pair's positive for its query, counted from 1, in the order of `pairs_of`.
 
-    Ranked are the database images of the query's region, without those that show the query's place too: a positive
-    is not made worse by another one (reconstruction). An image as similar as the positive counts as before it, so
-    that a network which describes all images alike is wrong everywhere.
+    A positive is ranked among the database images of the query's region that show other places: other positives do not
+    count (reconstruction). Ties count against the positive, so a network that describes all images alike is wrong
+    everywhere.
 
     Args:
         data: the set.
         descriptors: float32 (len(data.images), D), unit rows.
     """
-    ranks: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)] * len(data.queries)
+    ranks: list[Indices] = [np.empty(0, np.int64)] * len(data.queries)
     for which, answers, similarity in _similarities(data, descriptors):
         column = np.full(len(data.images), -1, np.int64)
         column[answers] = np.arange(len(answers))
@@ -43,7 +42,7 @@ def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.int
             row[column[data.near[i]]] = -np.inf
             if column[data.queries[i]] >= 0:
                 row[column[data.queries[i]]] = -np.inf
-            # How many of the others are at least as similar. For a few positives counting is cheaper than sorting.
+            # The number of other images that are at least as similar.
             if len(true) <= FEW:
                 ranks[i] = 1 + (row >= true[:, None]).sum(axis=1)
             else:
@@ -55,7 +54,7 @@ def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.int
 def first_right_ranks(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.int64]:
     """For each query, the rank of its first right answer in its region, counted from 1: int64 (Q,).
 
-    Right is what is near. Ties count against, as in `ranks_of_pairs`.
+    All of `data.near` is right. Ties count against, as in `ranks_of_pairs`.
     """
     ranks = np.empty(len(data.queries), np.int64)
     for which, answers, similarity in _similarities(data, descriptors):
@@ -71,13 +70,13 @@ def first_right_ranks(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.
     return ranks
 
 
-def recall_percent(ranks: npt.NDArray[np.int64], values: Sequence[int] = (1, 5, 10, 20)) -> dict[str, float]:
-    """Share of the queries whose first right answer is among the first K, percent, by "R@K"."""
+def recall_percent(ranks: Indices, values: Sequence[int] = (1, 5, 10, 20)) -> dict[str, float]:
+    """Recall in percent, by "R@K", from the rank of each query's first right answer."""
     return {f"R@{k}": 100.0 * float((ranks <= k).mean()) for k in values}
 
 
 def _similarities(data: TrainingSet, descriptors: Floats) -> Iterator[tuple[Indices, Indices, Floats]]:
-    """By blocks: (which queries, images of their region's database, their cosines, (b, m))."""
+    """Block by block: the queries, the database images of their region, and the cosines (b, m)."""
     region_of_query = data.region[data.queries]
     for region in np.unique(region_of_query):
         answers = data.database_of(int(region))

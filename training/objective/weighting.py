@@ -1,19 +1,19 @@
-"""Which pairs the teacher may teach, and how much: the partition and the weights of StructVPR.
+"""The partition and the weights of StructVPR: which pairs are distilled, and how much.
 
-A pair is a query q and a positive p of it. Its rank under a branch is the place that p takes among the database
-images of the query's region when they are ordered by similarity to q.
+A pair is a query q and one of its positives p. The rank of the pair under a branch is the rank of p among the database
+images of the query's region, ordered by similarity to q.
 
     x   rank under the segmentation branch, the teacher
     y   rank under the RGB branch, the student
     N   rank up to which a branch counts as right
 
     D1  x <= N < y       the teacher is right and the student is not
-    D2  x <= y <= N      both are right, the teacher at least as much
-    D3  y < x <= N       both are right, the student more
+    D2  x <= y <= N      both are right, the teacher is at least as good
+    D3  y < x <= N       both are right, the student is better
     D4  x > N            the teacher is wrong: never distilled
 
-Source: StructVPR (CVPR 2023), section on group partition, as the authors' poster gives it; that D2 holds x = y
-follows from its sample ratios, which sum to 100 %.
+Source: StructVPR (CVPR 2023), group partition, from the authors' poster. D2 includes x = y, because the poster's
+sample ratios sum to 100 %.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SELECTIONS", "Group", "group_shares", "pair_weights", "partition", "selected"]
+from ..arrays import Floats, Indices
+from ..recipe import SELECTIONS, WEIGHT_FORMS
 
-Ranks = npt.NDArray[np.int64]
-SELECTIONS = ("none", "all", "d1", "d2", "d3", "d4", "a1", "b1", "b2")
+__all__ = ["Group", "group_shares", "pair_weights", "partition", "selected"]
 
 
 class Group(IntEnum):
-    """What the two branches make of a pair, see above."""
+    """The groups of pairs, see above."""
 
     D1 = 1
     D2 = 2
@@ -38,7 +38,7 @@ class Group(IntEnum):
     D4 = 4
 
 
-def partition(teacher_rank: Ranks, student_rank: Ranks, threshold: int) -> npt.NDArray[np.int8]:
+def partition(teacher_rank: Indices, student_rank: Indices, threshold: int) -> npt.NDArray[np.int8]:
     """The group of each pair.
 
     Args:
@@ -61,7 +61,7 @@ def partition(teacher_rank: Ranks, student_rank: Ranks, threshold: int) -> npt.N
     return groups
 
 
-def selected(teacher_rank: Ranks, student_rank: Ranks, threshold: int, pairs: str) -> npt.NDArray[np.bool_]:
+def selected(teacher_rank: Indices, student_rank: Indices, threshold: int, pairs: str) -> npt.NDArray[np.bool_]:
     """Which pairs a row of the paper's ablation distils.
 
     Args:
@@ -79,7 +79,7 @@ def selected(teacher_rank: Ranks, student_rank: Ranks, threshold: int, pairs: st
     """
     x, y = _checked(teacher_rank, student_rank, threshold)
     groups = partition(x, y, threshold)
-    masks = {
+    masks: dict[str, npt.NDArray[np.bool_]] = {
         "none": np.zeros(len(x), bool),
         "all": np.ones(len(x), bool),
         **{group.name.lower(): groups == group for group in Group},
@@ -93,32 +93,32 @@ def selected(teacher_rank: Ranks, student_rank: Ranks, threshold: int, pairs: st
 
 
 def pair_weights(
-    teacher_rank: Ranks,
-    student_rank: Ranks,
+    teacher_rank: Indices,
+    student_rank: Indices,
     threshold: int,
     *,
     form: str = "log_rank",
     tau: float = 1.0,
     most: int = 1000,
-) -> npt.NDArray[np.float32]:
-    """phi(x, y): how much each pair is distilled.
+) -> Floats:
+    """phi(x, y): the weight of each pair in the distillation loss.
 
-    The paper asks of phi: the higher the teacher's knowledge (small x), the greater; the greater its lead over the
-    student (y - x), the greater; zero for D4. Its formula was not published where we could read it, so these are
-    reconstructions. Ranks are heavy-tailed, hence the logarithms:
+    The paper requires that phi grows with the teacher's knowledge (small x) and with its lead over the student
+    (y - x), and is 0 for D4. We found no published formula, so both forms are reconstructions. Indices are heavy-tailed,
+    hence the logarithms:
 
         log_rank   level = 1 - ln(x) / ln(N + 1),  gap = ln(min(y, most) / x),  phi = level * 2 sigmoid(gap / tau)
         linear     phi = (1 - (x - 1) / N) * (1 + clip((y - x) / N, -1, 1))
 
-    and 0 for x > N. Both are divided by their mean over the pairs with x <= N, so that the loss has the same scale as
-    when all of those weigh 1.
+    Both are 0 for x > N, and are divided by their mean over the pairs with x <= N. So the loss has the same scale as
+    with a weight of 1 for all of these pairs.
 
     Args:
         teacher_rank: int64 (n,), x, >= 1.
         student_rank: int64 (n,), y, >= 1.
         threshold: N, >= 1.
         form: "log_rank" or "linear".
-        tau: temperature of the gap, > 0; "log_rank" alone has one.
+        tau: temperature of the gap, > 0; only for "log_rank".
         most: larger student ranks count as this one, >= 1.
 
     Returns:
@@ -133,13 +133,12 @@ def pair_weights(
     student = np.minimum(y, max(most, threshold)).astype(np.float64)
     if form == "log_rank":
         level = 1.0 - np.log(teacher) / np.log(threshold + 1.0)
-        phi = (
-            level * 2.0 / (1.0 + (teacher / student) ** (1.0 / tau))
-        )  # sigmoid(ln(y / x) / tau), which cannot overflow
+        # This form of 2 sigmoid(ln(y / x) / tau) cannot overflow.
+        phi = level * 2.0 / (1.0 + (teacher / student) ** (1.0 / tau))
     elif form == "linear":
         phi = (1.0 - (teacher - 1.0) / threshold) * (1.0 + np.clip((student - teacher) / threshold, -1.0, 1.0))
     else:
-        raise ValueError(f"the form of the weights is {form!r}, expected log_rank or linear")
+        raise ValueError(f"the form of the weights is {form!r}, expected {' or '.join(WEIGHT_FORMS)}")
     phi = np.where(right, phi, 0.0)
     if right.any():
         phi /= phi[right].mean()
@@ -151,7 +150,7 @@ def group_shares(groups: npt.NDArray[np.int8]) -> dict[str, float]:
     return {group.name: 100.0 * float((groups == group).mean()) for group in Group}
 
 
-def _checked(teacher_rank: Ranks, student_rank: Ranks, threshold: int) -> tuple[Ranks, Ranks]:
+def _checked(teacher_rank: Indices, student_rank: Indices, threshold: int) -> tuple[Indices, Indices]:
     x, y = np.asarray(teacher_rank), np.asarray(student_rank)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"ranks have shapes {x.shape} and {y.shape}, expected one of each per pair")

@@ -1,8 +1,8 @@
-"""The paper's ablation: which pairs are distilled, everything else equal.
+"""The paper's ablation: runs that differ only in the pairs that are distilled.
 
-Each run is a row and a seed. Runs of one seed share the two branches of stage 1, and "None" is the RGB branch of
-stage 1 itself: the paper's "None 0 %" row. Each finished run is a file in `rows/`; what is there is not run again, so
-an ablation can be interrupted, and seeds can be run by several processes into one folder.
+A run is a row and a seed. Runs of one seed share the two branches of stage 1. The row "none" is the RGB branch of
+stage 1 itself, the paper's "None 0 %". Each finished run is a file in `rows/` and is not run again. So an ablation can
+be interrupted, and several processes can run seeds into one folder.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from sdk import ContractError
-from sdk.atomic_file import replace_when_done
+from sdk import ContractError, DataError, UsageError
 
+from ..inputs.batches import rgb_set, seg_set
 from ..inputs.image_store import LabelStore
 from ..inputs.material import Material
-from ..loop.stages import Workshop, compare_branches, rgb_inputs, seg_inputs, train_rgb_branch, train_seg_branch
-from ..loop.train import Trained, ranks_on
-from ..networks.descriptor_net import DescriptorNet
+from ..json_files import write_json
+from ..loop.context import TrainingContext
+from ..loop.describing import ranks_on
+from ..loop.stages import TrainedBranch, compare_branches, fit_to_minutes, train_rgb_branch, train_seg_branch
 from ..objective.distillation import Teacher
 from ..objective.ranking import recall_percent
-from ..recipe import Recipe, write_recipe
+from ..recipe import Recipe, change_recipe, write_recipe
 
-__all__ = ["ROWS", "Row", "count_runs", "rows_of", "run_ablation", "scan"]
+__all__ = ["ROWS", "AblationPlan", "Row", "rows_of", "run_ablation"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Row:
     Attributes:
         name: of its files and on the command line.
         title: in the table.
-        pairs: which are distilled, see `training.objective.weighting.selected`.
+        pairs: which pairs are distilled, see `training.objective.weighting.selected`.
         weight_form: of phi.
-        shuffled: the teacher learnt from label maps that were dealt to other images.
-        confidence: phi is multiplied with the confidence of the label maps.
+        shuffled: the teacher learns from label maps that belong to other images.
+        confidence: phi is multiplied by the confidence of the label maps.
         paper: R@1, R@5, R@10 of the paper's row on MSLS val, percent.
     """
 
@@ -55,8 +56,9 @@ class Row:
 
     def change(self, recipe: Recipe) -> Recipe:
         """The recipe of this row's stage 2."""
-        changed = {"pairs": self.pairs, "weight_form": self.weight_form, "confidence_weight": self.confidence}
-        return dataclasses.replace(recipe, **changed)  # type: ignore[arg-type]
+        return dataclasses.replace(
+            recipe, pairs=self.pairs, weight_form=self.weight_form, confidence_weight=self.confidence
+        )
 
 
 # The paper's figures: the authors' poster, distillation ablation, MSLS val.
@@ -77,7 +79,7 @@ ROWS = (
     Row("shuffled", "ours, teacher of shuffled labels", "a1", "log_rank", shuffled=True),
 )
 BY_NAME = {row.name: row for row in ROWS}
-# What a run without distillation does not depend on.
+# Values of a recipe that do not affect a run without distillation.
 OF_PAIRS = {
     *("rank_threshold", "weight_form", "weight_tau", "most_rank", "pairs", "confidence_weight"),
     *("distil", "distil_positive", "projection", "projection_lr_factor"),
@@ -85,89 +87,126 @@ OF_PAIRS = {
 
 
 def rows_of(text: str) -> list[str]:
-    """Names of rows: "all", or some with commas between them.
+    """Names of rows: "all", or names with commas between them.
 
-    "all" leaves out "confidence", whose label maps need one each.
+    "all" leaves out "confidence", which needs the confidence of each label map.
 
     Raises:
-        ContractError: there is no such row.
+        UsageError: there is no such row.
     """
     names = [row.name for row in ROWS if not row.confidence] if text == "all" else text.split(",")
     if unknown := [name for name in names if name not in BY_NAME]:
-        raise ContractError(f"row {unknown[0]!r} found, expected some of {', '.join(BY_NAME)}; correct --rows")
+        raise UsageError(f"--rows has {unknown[0]!r}, expected some of {', '.join(BY_NAME)}")
     return names
 
 
-def count_runs(names: Sequence[str], seeds: int) -> int:
-    """How many branches are trained for these rows, with those of stage 1."""
-    shared = {"rgb"} | ({"seg"} if set(names) - {"none", "shuffled"} else set())
-    shared |= {"seg-shuffled"} if "shuffled" in names else set()
-    return seeds * len(shared | (set(names) - {"none", "seg"}))
+@dataclass(frozen=True)
+class AblationPlan:
+    """What an ablation runs.
+
+    Attributes:
+        rows: names in `ROWS`, see `rows_of`.
+        seeds: each row runs once per seed, >= 0.
+        lr_scan: learning rates to try for the RGB branch alone. The best one serves all rows. () for no scan.
+        distil_scan: weights of the distillation loss to try for the row "ours", in the same way.
+
+    Raises:
+        UsageError: a seed is negative.
+    """
+
+    rows: Sequence[str]
+    seeds: Sequence[int]
+    lr_scan: Sequence[float] = ()
+    distil_scan: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.seeds) < 0:
+            raise UsageError(f"--seeds has {min(self.seeds)}, expected 0 or more")
+
+    @property
+    def scans(self) -> dict[str, Sequence[float]]:
+        """The values to try, by their name in the recipe."""
+        return {"lr": self.lr_scan, "distil": self.distil_scan}
+
+    @property
+    def runs(self) -> int:
+        """How many branches are trained, with those of stage 1."""
+        names = set(self.rows)
+        shared = {"rgb"} | ({"seg"} if names - {"none", "shuffled"} else set())
+        shared |= {"seg-shuffled"} if "shuffled" in names else set()
+        return len(self.seeds) * len(shared | (names - {"none", "seg"})) + sum(map(len, self.scans.values()))
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise UsageError if a value to try is out of range."""
+        for name, values in self.scans.items():
+            for value in values:
+                change_recipe(recipe, **{name: value})
 
 
 def run_ablation(
-    workshop: Workshop, test: Material, recipe: Recipe, folder: Path, rows: Sequence[str], seeds: Sequence[int]
-) -> None:
-    """Run what is not there yet of `rows` times `seeds`.
+    context: TrainingContext,
+    test: Material,
+    recipe: Recipe,
+    folder: Path,
+    plan: AblationPlan,
+    minutes: float | None = None,
+) -> Recipe:
+    """Run what is missing of an ablation. Returns the recipe of all rows, after the scans.
 
     Args:
-        workshop: training and validation sets.
+        context: training and validation sets.
         test: the held-out set that rows are compared on.
         recipe: of all rows; a row changes its pairs, weights and seed.
-        folder: for `rows/` and a folder of each seed.
-        rows: names in `ROWS`, see `rows_of`.
-        seeds: >= 0.
+        folder: for `rows/`, `scans/` and a folder per seed.
+        plan: rows, seeds and scans.
+        minutes: choose the image passes so that all runs take about this long here.
 
     Raises:
         ContractError: `folder` holds a row of another recipe or test set.
+        DataError: a finished row cannot be read.
     """
-    for seed in seeds:
-        one = _Seed(workshop, test, dataclasses.replace(recipe, seed=seed), folder)
-        for name in rows:
-            if not one.is_done(BY_NAME[name]):
-                one.run(BY_NAME[name])
+    if "seg" in plan.rows:
+        test.label_store()  # missing label maps are reported now, and not after the first runs
+    if minutes is not None:
+        recipe = fit_to_minutes(context, recipe, folder, minutes, runs=plan.runs)
+    for name, values in plan.scans.items():
+        if values:
+            recipe = change_recipe(recipe, **{name: _scan(context, recipe, folder / "scans", name, values)})
+    for seed in plan.seeds:
+        one = _Seed(context, test, change_recipe(recipe, seed=seed), folder)
+        for row in plan.rows:
+            if not one.is_done(BY_NAME[row]):
+                one.run(BY_NAME[row])
+    return recipe
 
 
-def scan(
-    workshop: Workshop, recipe: Recipe, folder: Path, name: str, values: Sequence[float], *, distilled: bool
-) -> float:
-    """Try values of one figure of the recipe; the one with the best R@5 on validation.
-
-    Args:
-        workshop: training and validation sets.
-        recipe: everything else.
-        folder: for a folder of each value.
-        name: of the figure, e.g. "lr".
-        values: to try, >= 1.
-        distilled: whether to train with the paper's distillation, else the RGB branch alone.
-    """
+def _scan(context: TrainingContext, recipe: Recipe, folder: Path, name: str, values: Sequence[float]) -> float:
+    """Try values of one choice of the recipe. Returns the one with the best R@5 on validation."""
     if len(values) == 1:
         return values[0]
     found = {}
     for value in values:
-        tried = dataclasses.replace(recipe, **{name: value})  # type: ignore[arg-type]
-        at = folder / f"{name}-{value:g}"
-        teacher = None
-        if distilled:
-            ours = BY_NAME["ours"].change(tried)
-            teacher, tried = _Seed(workshop, workshop.validation, recipe, folder.parent).teacher(ours), ours
-        found[value] = train_rgb_branch(workshop, tried, at, teacher)[1].metrics
+        tried, teacher = change_recipe(recipe, **{name: value}), None
+        if name == "distil":
+            tried = BY_NAME["ours"].change(tried)
+            teacher = _Seed(context, context.validation, recipe, folder.parent).teacher(tried)
+        found[value] = train_rgb_branch(context, tried, folder / f"{name}-{value:g}", teacher)[1].metrics
     best = max(values, key=lambda value: found[value]["R@5"])
-    record = {"figure": name, "validation": {f"{value:g}": found[value] for value in values}, "chosen": best}
-    if workshop.processes.is_first:
-        _write_json(folder / f"{name}.json", record)
+    if context.processes.is_first:
+        record = {"figure": name, "validation": {f"{value:g}": found[value] for value in values}, "chosen": best}
+        write_json(folder / f"{name}.json", record)
     return best
 
 
 class _Seed:
     """The runs of one seed, and the branches of stage 1 that they share."""
 
-    def __init__(self, workshop: Workshop, test: Material, recipe: Recipe, folder: Path) -> None:
-        self._workshop, self._test, self._recipe, self._folder = workshop, test, recipe, folder
+    def __init__(self, context: TrainingContext, test: Material, recipe: Recipe, folder: Path) -> None:
+        self._context, self._test, self._recipe, self._folder = context, test, recipe, folder
         self._own = folder / f"seed-{recipe.seed}"
 
     def is_done(self, row: Row) -> bool:
-        """Whether the run is there; one of another recipe or test set is an error, or tables would mix them."""
+        """Whether the run is finished. One with another recipe or test set is an error: a table must not mix them."""
         path = self._row_file(row.name)
         if not path.exists():
             return False
@@ -175,26 +214,26 @@ class _Seed:
             found = json.loads(path.read_text(encoding="utf-8"))
             same = (found["test_set"], found["recipe"]) == (self._test.digest, self._matters(row))
         except (OSError, ValueError, KeyError):
-            raise ContractError(f"{path}: cannot be read, expected a finished run; remove it") from None
+            raise DataError(f"{path}: cannot read this finished run; remove it") from None
         if not same:
             raise ContractError(
-                f"{path} is of another recipe or test set, expected the same for all rows of a table; give another "
-                "folder, or remove it"
+                f"{path} belongs to another recipe or test set, and a table must not mix them; choose another folder, "
+                "or remove it"
             )
         return True
 
     def _matters(self, row: Row) -> dict[str, Any]:
-        """The recipe of a row, without what concerns pairs where none are distilled."""
+        """The values of a row's recipe that affect its run."""
         recipe = write_recipe(row.change(self._recipe))
         if row.pairs != "none":
             return recipe
         return {name: value for name, value in recipe.items() if name not in OF_PAIRS}
 
     def run(self, row: Row) -> None:
-        processes = self._workshop.processes
+        processes = self._context.processes
         if row.name == "seg":
             net, trained = self._seg(shuffled=False)
-            inputs: Any = seg_inputs(self._test, self._recipe, processes)
+            test = seg_set(self._test, self._recipe, processes.device)
             shares: dict[str, float] = {}
         else:
             recipe = row.change(self._recipe)
@@ -204,10 +243,9 @@ class _Seed:
             else:
                 teacher = self.teacher(recipe, shuffled=row.shuffled)
                 shares = teacher.pairs.shares
-                net, trained = train_rgb_branch(self._workshop, recipe, self._own / row.name, teacher)
-            inputs = rgb_inputs(self._test, net, self._recipe, processes)
-        telling = self._workshop.telling("describing test")
-        ranks = ranks_on(net, self._test.data, inputs, self._recipe, processes, telling)
+                net, trained = train_rgb_branch(self._context, recipe, self._own / row.name, teacher)
+            test = rgb_set(self._test, net, self._recipe, processes.device)
+        ranks = ranks_on(net, test, self._recipe, processes, self._context.step_progress("describing test"))
         record = {
             "row": row.name,
             "seed": self._recipe.seed,
@@ -222,47 +260,41 @@ class _Seed:
             "test_ranks": ranks.tolist(),
         }
         if processes.is_first:
-            _write_json(self._row_file(row.name), record)
+            write_json(self._row_file(row.name), record)
         processes.wait()
 
     def teacher(self, recipe: Recipe, *, shuffled: bool = False) -> Teacher:
-        """What the segmentation branch teaches under this recipe's selection and weights."""
+        """The teacher under this recipe's selection of pairs and weights."""
         rgb, _ = self._rgb()
         seg, _ = self._seg(shuffled=shuffled)
-        workshop = self._shuffled() if shuffled else self._workshop
+        context = self._shuffled() if shuffled else self._context
         where = self._own / ("pairs-shuffled" if shuffled else "pairs")
-        return compare_branches(workshop, recipe, where, seg, rgb)
+        return compare_branches(context, recipe, where, seg, rgb)
 
-    def _rgb(self) -> tuple[DescriptorNet, Trained]:
-        return train_rgb_branch(self._workshop, BY_NAME["none"].change(self._recipe), self._own / "rgb")
+    def _rgb(self) -> TrainedBranch:
+        return train_rgb_branch(self._context, BY_NAME["none"].change(self._recipe), self._own / "rgb")
 
-    def _seg(self, *, shuffled: bool) -> tuple[DescriptorNet, Trained]:
+    def _seg(self, *, shuffled: bool) -> TrainedBranch:
         recipe = BY_NAME["none"].change(self._recipe)
         if shuffled:
             return train_seg_branch(self._shuffled(), recipe, self._own / "seg-shuffled")
-        return train_seg_branch(self._workshop, recipe, self._own / "seg")
+        return train_seg_branch(self._context, recipe, self._own / "seg")
 
     def _shuffled(self) -> Workshop:
-        """The same, with label maps dealt to other images of the same set."""
+        """The same, with each image's label map given to another image of the set."""
         training, validation = (
-            dataclasses.replace(material, labels=self._deal(material.label_store()))
-            for material in (self._workshop.training, self._workshop.validation)
+            dataclasses.replace(material, labels=self._shuffle(material.label_store()))
+            for material in (self._context.training, self._context.validation)
         )
-        return dataclasses.replace(self._workshop, training=training, validation=validation)
+        return dataclasses.replace(self._context, training=training, validation=validation)
 
-    def _deal(self, labels: LabelStore) -> LabelStore:
-        # Along one cycle through all images, so that none keeps its own.
+    def _shuffle(self, labels: LabelStore) -> LabelStore:
+        # One cycle through all images: no image keeps its own map.
         rng = np.random.default_rng([self._recipe.seed, 0x5DEA])
         cycle = rng.permutation(len(labels.maps))
         given = np.empty(len(cycle), np.int64)
         given[cycle] = np.roll(cycle, 1)
-        return labels.dealt(given)
+        return labels.shuffled(given)
 
     def _row_file(self, name: str) -> Path:
         return self._folder / "rows" / f"{name}-{self._recipe.seed}.json"
-
-
-def _write_json(path: Path, record: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_when_done(path) as temporary:
-        temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an ablation found: a table beside the paper's, the paper's orderings, and a plot."""
+"""The report of an ablation: a table beside the paper's, the paper's orderings, and a plot."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 import numpy.typing as npt
 
-from sdk import MapError
+from sdk import DataError
 from sdk.atomic_file import replace_when_done
 
+from ..arrays import Indices
+from ..json_files import write_json
 from .ablation import ROWS
 
 __all__ = ["Comparison", "compare_paired", "read_rows", "write_report"]
@@ -24,24 +26,23 @@ VALUES = ("R@1", "R@5", "R@10")
 RESAMPLES = 10_000
 STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)  # 97.5 % points, 1 to 10 degrees of freedom
 
-# The paper's claims, as (better, worse), and our control, for which "no better" is expected.
+# The paper's claims, as (better, worse), and our control, which should not be better.
 ORDERINGS = (
     *(("ours", "a1"), ("a1", "all"), ("all", "none"), ("none", "d4"), ("ours", "none")),
     *(("none", "shuffled"), ("all", "shuffled"), ("ours", "shuffled")),
 )
 
-Ranks = npt.NDArray[np.int64]
 Rows = dict[str, dict[int, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two rows, query by query.
+    """Two rows, compared query by query.
 
     Attributes:
-        difference: of R@1, points; positive if the first is better.
-        low, high: the middle 95 % of what resampled queries and seeds give.
-        seeds: that both rows have.
+        difference: of R@1, percentage points; positive if the first row is better.
+        low, high: 95 % bootstrap interval of the difference, over queries and seeds.
+        seeds: of both rows.
         seeds_low, seeds_high: 95 % t-interval of the difference over the seeds alone; infinite for one seed.
     """
 
@@ -54,10 +55,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the difference is positive: "holds", "reversed", or "undecided" if the bootstrap interval holds zero.
+        """Whether the difference is positive: "holds", "reversed", or "undecided" if the interval contains 0.
 
-        With three seeds a bootstrap draws one of them three times in 1 of 9, and so takes little more than equal signs
-        for certainty: where the t-interval over seeds holds zero, the verdict says so.
+        With three seeds, 1 bootstrap sample of 9 draws one seed three times, so the interval is narrow as soon as all
+        seeds have one sign. The verdict therefore also says if the t-interval over the seeds contains zero.
         """
         word = "holds" if self.low > 0.0 else "reversed" if self.high < 0.0 else "undecided"
         if word == "undecided" or self.seeds_low > 0.0 or self.seeds_high < 0.0:
@@ -65,16 +66,16 @@ class Comparison:
         return f"{word}, not beyond the seeds' spread" if math.isfinite(self.seeds_low) else f"{word}, one seed"
 
 
-def compare_paired(first: Sequence[Ranks], second: Sequence[Ranks], seeds: tuple[int, ...] = ()) -> Comparison:
+def compare_paired(first: Sequence[Indices], second: Sequence[Indices], seeds: tuple[int, ...] = ()) -> Comparison:
     """R@1 of two rows on the same queries, with a bootstrap interval over queries and seeds.
 
-    Queries are drawn anew, the same for all seeds and both rows, and so are seeds: seed i is compared with seed i where
-    both rows have as many, else each row's are drawn by themselves. Queries are drawn one by one, as if neighbours
-    along a street had nothing in common: the interval is rather too narrow.
+    Each resample draws queries, the same for all seeds and both rows, and seeds. If both rows have equally many seeds,
+    seed i is compared with seed i; otherwise the seeds of each row are drawn separately. Queries are drawn as if they
+    were independent, which neighbours along a street are not: the interval is somewhat too narrow.
 
     Args:
         first, second: for each seed, int64 (Q,), the rank of each query's first right answer.
-        seeds: for the record.
+        seeds: recorded in the result.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), percentile interval.
     """
@@ -97,7 +98,7 @@ def compare_paired(first: Sequence[Ranks], second: Sequence[Ranks], seeds: tuple
 
 
 def _drawn_shares(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-    """How much of a resampled row each of its seeds is."""
+    """The share of each seed in a resampled row."""
     return np.bincount(rng.integers(0, count, count), minlength=count) / count
 
 
@@ -105,7 +106,7 @@ def read_rows(folder: Path) -> Rows:
     """Finished runs, by row and seed.
 
     Raises:
-        MapError: there are none, or one cannot be read.
+        DataError: there are none, or one cannot be read.
     """
     rows: Rows = {}
     for path in sorted((folder / "rows").glob("*.json")):
@@ -113,18 +114,18 @@ def read_rows(folder: Path) -> Rows:
             record = json.loads(path.read_text(encoding="utf-8"))
             rows.setdefault(record["row"], {})[record["seed"]] = record
         except (OSError, ValueError, KeyError) as error:
-            raise MapError(f"{path}: cannot be read ({error}), expected a finished run; remove it") from None
+            raise DataError(f"{path}: cannot read this finished run ({error}); remove it") from None
     if not rows:
-        raise MapError(f"{folder}: holds no finished run in rows/, expected at least one; run the ablation first")
+        raise DataError(f"{folder}: holds no finished run in rows/; run the ablation first")
     return rows
 
 
 def write_report(folder: Path, about: dict[str, Any]) -> str:
-    """Write ablation.json, ablation.md and ablation.svg from the finished runs; the text of the second is returned.
+    """Write ablation.json, ablation.md and ablation.svg from the finished runs. Returns the text of ablation.md.
 
     Args:
         folder: of the ablation.
-        about: what else is to be known: the sets, the command.
+        about: further facts for the report, such as the sets and the command.
     """
     rows = read_rows(folder)
     orderings = [(better, worse, _compare(rows, better, worse)) for better, worse in ORDERINGS]
@@ -147,11 +148,8 @@ def write_report(folder: Path, about: dict[str, Any]) -> str:
         ],
     }
     text = _markdown(rows, orderings, passes, about)
-    for name, content in (
-        ("ablation.json", json.dumps(record, indent=2) + "\n"),
-        ("ablation.md", text),
-        ("ablation.svg", _plot(rows)),
-    ):
+    write_json(folder / "ablation.json", record, indent=2)
+    for name, content in (("ablation.md", text), ("ablation.svg", _plot(rows))):
         with replace_when_done(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return text
@@ -220,11 +218,13 @@ def _markdown(
 
 
 def _plot(rows: Rows) -> str:
-    """R@1 of each row as a dot per seed and a line at the mean, SVG."""
+    """An SVG of R@1: per row a dot for each seed and a line at the mean."""
     shown = [row for row in ROWS if row.name in rows]
-    points = {row.name: [run["test"]["R@1"] for run in rows[row.name].values()] for row in shown}
+    points: dict[str, list[float]] = {
+        row.name: [run["test"]["R@1"] for run in rows[row.name].values()] for row in shown
+    }
     every = [value for values in points.values() for value in values]
-    low, high = np.floor(min(every) / 5.0) * 5.0, np.ceil(max(every) / 5.0) * 5.0 + 1e-9
+    low, high = math.floor(min(every) / 5.0) * 5.0, math.ceil(max(every) / 5.0) * 5.0 + 1e-9
     left, width, line = 270, 420, 24
 
     def x(value: float) -> float:

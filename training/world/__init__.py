@@ -216,7 +216,7 @@ def write_traverse(
     for index, pose in enumerate(poses):
         name = f"{index:0{digits}d}.png"
         view = world.render(pose, conditions, height=height, width=width, traverse_seed=traverse_seed)
-        _write_png(folder / name, cv2.cvtColor(view.frame, cv2.COLOR_RGB2BGR))
+        _write_png(folder / name, np.asarray(cv2.cvtColor(view.frame, cv2.COLOR_RGB2BGR), np.uint8))
         if labels:
             _write_png(folder / "labels" / name, view.labels)
         if index > 0:

@@ -46,7 +46,7 @@ def develop(
     Returns:
         uint8 (H, W, 3), RGB.
     """
-    colours, surfaces = buffer.colours, cv2.extractChannel(buffer.colours, 3)
+    colours, surfaces = buffer.colours, np.asarray(cv2.extractChannel(buffer.colours, 3), np.uint8)
     if conditions.snow > 0.0:
         colours = snow_over(buffer, surfaces, conditions.snow, seed)
     # Gains as bytes, 64 = 1, looked up as one 32-bit word per pixel.
@@ -67,7 +67,7 @@ def develop(
 
     fade = (1.0 - np.exp(-conditions.haze_per_m * np.arange(256.0))).astype(np.float32)
     distances = buffer.distances[::OVERSAMPLING, ::OVERSAMPLING]
-    is_sky = cv2.compare(surfaces, LABEL_MASK, cv2.CMP_LE)  # light of its own, also behind twigs
+    _, is_sky = cv2.threshold(surfaces, LABEL_MASK, 255, cv2.THRESH_BINARY_INV)  # light of its own, also behind twigs
     sky_share = cv2.resize(is_sky, size, interpolation=cv2.INTER_AREA).astype(np.float32)[..., np.newaxis] / 255.0
     fade_here = fade.take(distances)[..., np.newaxis]
     if conditions.haze_per_m <= CLEAR_PER_M:
@@ -80,7 +80,7 @@ def develop(
         mirror_in_puddles(scene, surfaces, buffer.camera, conditions.rain)
         let_rain_fall(scene, conditions, rng)
 
-    is_lamp = cv2.compare(surfaces, surface("road", Light.LAMP), cv2.CMP_GE)  # whatever the label
+    _, is_lamp = cv2.threshold(surfaces, surface("road", Light.LAMP) - 1, 255, cv2.THRESH_BINARY)  # whatever the label
     lamps = cv2.resize(is_lamp, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
     return expose(scene, lamps, conditions, rng)
 

@@ -142,7 +142,7 @@ def sky_colours(azimuths: Floats, elevations: Floats, clouds: Floats, conditions
 def horizon_colour(conditions: Conditions) -> Floats:
     """Colour of the lowest part of the sky, which distance fades into: float32 (3,), RGB."""
     colour = _at_hour(conditions, HORIZON)
-    return colour + (colour.mean() * np.float32(0.92) - colour) * np.float32(conditions.overcast)
+    return np.asarray(colour + (colour.mean() * np.float32(0.92) - colour) * np.float32(conditions.overcast))
 
 
 def expose(scene: Floats, lamps: Floats, conditions: Conditions, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -161,19 +161,19 @@ def expose(scene: Floats, lamps: Floats, conditions: Conditions, rng: np.random.
     if lamps_on(conditions) > 0.0:
         quarter = cv2.resize(lamps, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
         glow = cv2.resize(cv2.GaussianBlur(quarter, (0, 0), 2.5), (width, height))
-        scene += glow[..., np.newaxis] * np.float32([80.0, 62.0, 34.0]) * np.float32(lamps_on(conditions))
+        scene += glow[..., np.newaxis] * np.array([80.0, 62.0, 34.0], np.float32) * np.float32(lamps_on(conditions))
     if conditions.blur_px > 0.0:
-        scene = cv2.GaussianBlur(scene, (0, 0), conditions.blur_px)
+        scene = np.asarray(cv2.GaussianBlur(scene, (0, 0), conditions.blur_px), np.float32)
     if conditions.colour_temperature_k != NEUTRAL_K:
         # A power law in place of Planck's: reconstruction, good enough to turn a frame blue or yellow.
         warm = (conditions.colour_temperature_k / NEUTRAL_K) ** 0.45
-        scene *= np.float32([warm**0.5, 1.0, warm**-1.0])
+        scene *= np.array([warm**0.5, 1.0, warm**-1.0], np.float32)
     # A camera's automatic exposure is never quite the same twice.
     gain = 2.0 ** (conditions.exposure_ev + rng.normal(0.0, 0.06))
     scene *= _vignette(height, width) * np.float32(gain)
     row, column = rng.integers(0, NOISE_TILE_PX, 2)
     if conditions.motion_blur_px > 0.0:
-        scene = cv2.filter2D(scene, -1, _trail(conditions.motion_blur_px, rng.normal(0.0, 0.5)))
+        scene = np.asarray(cv2.filter2D(scene, -1, _trail(conditions.motion_blur_px, rng.normal(0.0, 0.5))), np.float32)
     rows, columns = np.arange(row, row + height), np.arange(column, column + width)
     noise = _noise_tile().take(rows, axis=0, mode="wrap").take(columns, axis=1, mode="wrap")
     noise *= np.float32(conditions.noise_levels)
@@ -217,7 +217,7 @@ def _noise_tile() -> Floats:
 @functools.lru_cache(maxsize=4)
 def _vignette(height: int, width: int) -> Floats:
     y, x = np.mgrid[-1.0 : 1.0 : height * 1j, -1.0 : 1.0 : width * 1j]
-    return (1.0 - 0.12 * (x**2 + y**2))[..., np.newaxis].astype(np.float32)
+    return np.asarray((1.0 - 0.12 * (x**2 + y**2))[..., np.newaxis], np.float32)
 
 
 def _at_hour(conditions: Conditions, colours: tuple[Row, ...]) -> Floats:

@@ -93,7 +93,7 @@ class Texture:
         self.levels = [texels]
         while min(texels.shape[:2]) >= 8:
             size = (texels.shape[1] // 2, texels.shape[0] // 2)
-            smaller = cv2.resize(texels, size, interpolation=cv2.INTER_AREA)
+            smaller = np.asarray(cv2.resize(texels, size, interpolation=cv2.INTER_AREA), np.uint8)
             smaller[..., 3] = cv2.resize(texels[..., 3], size, interpolation=cv2.INTER_NEAREST)
             texels = smaller
             self.levels.append(texels)

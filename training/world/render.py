@@ -55,7 +55,8 @@ class GBuffer:
     @property
     def labels(self) -> Bytes:
         """uint8 (H, W), train ids of `LABELS`."""
-        return self.colours[::OVERSAMPLING, ::OVERSAMPLING, 3] & LABEL_MASK
+        labels: Bytes = self.colours[::OVERSAMPLING, ::OVERSAMPLING, 3] & np.uint8(LABEL_MASK)
+        return labels
 
 
 def paint(
@@ -139,13 +140,13 @@ def _back_to_front(quads: Quads, camera: Camera, kept: npt.NDArray[np.int64]) ->
     away = np.hypot(quads.anchors[kept, 0] - camera.pose.x_m, quads.anchors[kept, 1] - camera.pose.y_m)
     # The ground does not hide itself: there the order of adding says what lies on top.
     away = np.where(quads.layers[kept] == Layer.GROUND, 0.0, away)
-    return np.lexsort((-away, quads.layers[kept]))  # stable
+    return np.asarray(np.lexsort((-away, quads.layers[kept])))  # stable
 
 
 def _turn_to_camera(world: Floats, corners: Points) -> Points:
     """Billboards, added as facing -x: their extent along y becomes extent to the camera's right."""
     middle = corners.mean(axis=1, keepdims=True)  # (n, 1, 3)
-    turned = corners.copy()
+    turned: Points = corners.copy()
     turned[..., 0] = middle[..., 0] - (world[..., 1] - world[..., 1].mean(axis=1, keepdims=True))
     turned[..., 2] = middle[..., 2]
     return turned
@@ -173,15 +174,15 @@ def _paste(buffer: GBuffer, outline: Points, texels: Bytes, to_quad: Points, dis
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(0, 0, 0, VOID),
     )
-    solid = cv2.compare(cv2.extractChannel(pasted, 3), VOID, cv2.CMP_NE)
+    _, solid = cv2.threshold(cv2.extractChannel(pasted, 3), VOID - 1, 255, cv2.THRESH_BINARY_INV)
     window = (slice(top, bottom), slice(left, right))
     if gaps:  # what is behind shows through and keeps its light, but the label is that of the texture
-        between = cv2.compare(pasted[..., 3], LABEL_MASK, cv2.CMP_LE)
+        _, between = cv2.threshold(pasted[..., 3], LABEL_MASK, 255, cv2.THRESH_BINARY_INV)
         behind = buffer.colours[window][..., 3]
         np.copyto(behind, behind & ~np.uint8(LABEL_MASK) | pasted[..., 3], where=between > 0)
         solid -= between
     cv2.copyTo(pasted, solid, buffer.colours[window])  # writes through the view
-    np.putmask(buffer.distances[window], solid, distance)
+    np.putmask(buffer.distances[window], np.asarray(solid, bool), distance)
 
 
 def _clip_near(corners: Points) -> Points:
@@ -229,8 +230,8 @@ def _paint_horizon(buffer: GBuffer, seed: int, skyline: Skyline | None) -> None:
     np.putmask(words[:horizon], hills, _word(HILL, surface("vegetation", Light.SOFT)))
 
 
-def _word(colour: Colour, surface_byte: int) -> np.uint32:
-    return np.array([*colour, surface_byte], np.uint8).view(np.uint32)[0]
+def _word(colour: Colour, surface_byte: int) -> int:
+    return int(np.array([*colour, surface_byte], np.uint8).view(np.uint32)[0])
 
 
 def _grain(buffer: GBuffer, seed: int) -> None:

@@ -50,7 +50,7 @@ def snow_over(buffer: GBuffer, surfaces: Bytes, amount: float, seed: int) -> Byt
     for label in GROUND:
         cover[surface(label, Light.UP)] = 0.0
         on_ground[surface(label, Light.UP)] = 255
-    alpha = cv2.LUT(surfaces, np.rint(255.0 * cover).astype(np.uint8))
+    alpha: Bytes = np.asarray(cv2.LUT(surfaces, np.rint(255.0 * cover).astype(np.uint8)), np.uint8)
     horizon = min(max(math.ceil(camera.centre_v), 0), camera.height - 1)
     below = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, horizon], [0.0, 0.0, 1.0]])
     pose = camera.pose
@@ -66,11 +66,11 @@ def snow_over(buffer: GBuffer, surfaces: Bytes, amount: float, seed: int) -> Byt
     # Half of the patches at amount 0.5, nearly all at 1; their edges are soft.
     patches = np.clip((np.arange(256.0) / 255.0 - 1.0 + 1.05 * amount) * 4.0, 0.0, 1.0)
     ground = cv2.LUT(thickness, np.rint(255.0 * patches).astype(np.uint8))
-    ground &= cv2.LUT(surfaces[horizon:], on_ground)
-    alpha[horizon:] |= ground
+    alpha[horizon:] |= np.asarray(cv2.bitwise_and(ground, cv2.LUT(surfaces[horizon:], on_ground)), np.uint8)
     weights = cv2.merge([alpha, alpha, alpha, np.zeros_like(alpha)])
     kept = cv2.multiply(buffer.colours, cv2.bitwise_not(weights), scale=1.0 / 255.0)
-    return np.asarray(cv2.add(kept, cv2.multiply(weights, SNOW, scale=1.0 / 255.0)))
+    snow = cv2.multiply(weights, np.array(SNOW, np.float64), scale=1.0 / 255.0)
+    return np.asarray(cv2.add(kept, snow), np.uint8)
 
 
 def darken_wet(gains: Floats, amount: float) -> None:

@@ -24,10 +24,12 @@ import hidden_colours  # noqa: E402
 from hidden_colours import HiddenColours, ThreeLayers  # noqa: E402
 
 from export.from_checkpoint.to_onnx import export_onnx  # noqa: E402
-from sdk import EngineError  # noqa: E402
+from sdk import ContractError, EngineError  # noqa: E402
 from training.datasets.training_set import set_from_places  # noqa: E402
+from training.inputs.batches import BranchSet  # noqa: E402
 from training.loop.branches import freeze, make_seg_branch, trainable_groups  # noqa: E402
-from training.loop.train import recall_on, train_branch  # noqa: E402
+from training.loop.steps import BranchTraining  # noqa: E402
+from training.loop.train import train_branch  # noqa: E402
 from training.networks.backbones import BACKBONES  # noqa: E402
 from training.networks.checkpoint import save_checkpoint  # noqa: E402
 from training.networks.descriptor_net import DescriptorNet, l2_normalize, make_contract  # noqa: E402
@@ -35,7 +37,7 @@ from training.objective.distillation import Branch, Teacher  # noqa: E402
 from training.objective.mining import Tuples  # noqa: E402
 from training.objective.pair_table import make_pair_table, write_pair_table  # noqa: E402
 from training.processes import Processes, joined_processes  # noqa: E402
-from training.recipe import Recipe, read_recipe, write_recipe  # noqa: E402
+from training.recipe import BranchRecipe, Recipe, read_recipe, write_recipe  # noqa: E402
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 PLACES, VIEWS, SIDE = 12, 3, 32
@@ -47,7 +49,7 @@ RECIPE = Recipe(
     negatives=2,
     cache_queries=6,
     cache_pool=20,
-    lr=1e-3,
+    rgb=BranchRecipe(lr=1e-3, train_norm=True),
     validate_every=3,
     augmentation=0.3,
     seed=5,
@@ -91,8 +93,12 @@ def train(folder: Path, recipe: Recipe = RECIPE, **options: Any) -> tuple[Descri
     torch.set_num_threads(1)
     net = fresh_net()
     inputs = Stripes()
-    settings: dict[str, Any] = {"lr": recipe.lr, "train_norm": True} | options
-    return net, train_branch(net, DATA, inputs, DATA, inputs, recipe, folder, ALONE, **settings)
+    return net, train_branch(net, what(inputs, recipe, folder, **options))
+
+
+def what(inputs: Stripes, recipe: Recipe, folder: Path, processes: Processes = ALONE, **options: Any) -> BranchTraining:
+    stripes = BranchSet(DATA, inputs)
+    return BranchTraining(stripes, stripes, recipe, recipe.rgb, folder, processes, **options)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -168,7 +174,7 @@ def test_training_teaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
     before = (tmp_path / "state.pt").read_bytes()
-    with pytest.raises(EngineError, match="another recipe"):
+    with pytest.raises(ContractError, match="another recipe"):
         train(tmp_path, dataclasses.replace(RECIPE, margin=0.2))
     assert (tmp_path / "state.pt").read_bytes() == before
 
@@ -246,8 +252,7 @@ def test_frozen_blocks_and_their_norms_keep_their_values(tmp_path: Path) -> None
     net = fresh_net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     freeze(net, 3)
-    inputs = Stripes()
-    train_branch(net, DATA, inputs, DATA, inputs, RECIPE, tmp_path, ALONE, lr=1e-3, train_norm=True)
+    train_branch(net, what(Stripes(), RECIPE, tmp_path))
     for name, value in net.state_dict().items():
         frozen = name.startswith(tuple(f"backbone.features.{i}." for i in range(4)))
         if frozen:
@@ -310,13 +315,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import test_train as t
-from training.loop.train import recall_on
+from training.recipe import change_recipe
+from training.loop.describing import recall_on
 with t.joined_processes("cpu") as processes:
     net, inputs = t.fresh_net(), t.Stripes()
     inputs.batch = lambda indices, generator: inputs.images[torch.from_numpy(indices)]
-    trained = t.train_branch(net, t.DATA, inputs, t.DATA, inputs, t.LONG, Path(sys.argv[1]), processes,
-                             lr=t.RECIPE.lr, train_norm="norm" in sys.argv, teacher=t.teacher())
-    own = recall_on(net, t.DATA, inputs, t.LONG, t.ALONE)
+    recipe = change_recipe(t.LONG, train_norm="norm" in sys.argv)
+    trained = t.train_branch(net, t.what(inputs, recipe, Path(sys.argv[1]), processes, teacher=t.teacher()))
+    own = recall_on(net, t.BranchSet(t.DATA, inputs), t.LONG, t.ALONE)
     # Of the weights that were kept, on every process. Alone the batches are larger, which may turn one near tie.
     one_query = 100.0 / len(t.DATA.queries) + 1e-9
     assert all(abs(trained.metrics[k] - own[k]) <= one_query for k in own), (trained.metrics, own)
@@ -348,7 +354,7 @@ def test_tuples_that_cannot_be_shared_are_said(tmp_path: Path) -> None:
     net, inputs = fresh_net(), Stripes()
     three = Processes(0, 3, torch.device("cpu"))
     with pytest.raises(ValueError, match="expected a multiple"):
-        train_branch(net, DATA, inputs, DATA, inputs, RECIPE, tmp_path, three, lr=1e-3, train_norm=True)
+        train_branch(net, what(inputs, RECIPE, tmp_path, three))
 
 
 def test_processes_share_rows_and_join_alone() -> None:
@@ -363,7 +369,7 @@ def test_recipes_are_read_and_written(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(write_recipe(dataclasses.replace(RECIPE, pairs="d1"))))
     assert read_recipe(path) == dataclasses.replace(RECIPE, pairs="d1")
-    assert read_recipe(path, lr=0.5).lr == 0.5
+    assert read_recipe(path, lr=0.5).rgb.lr == 0.5
     for bad, told in (
         ({"learning_rate": 1}, "unknown"),
         ({"lr": "fast"}, "expected float"),
@@ -411,6 +417,7 @@ def test_a_fitted_fc_begins_nearer_to_the_teacher(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("training.loop.train.LOG_EVERY", 1)
     first = {}
     for start in ("fitted", "random"):
-        train(tmp_path / start, dataclasses.replace(RECIPE, projection=start), teacher=teacher(), train_norm=False)
+        recipe = dataclasses.replace(RECIPE, projection=start, rgb=BranchRecipe(lr=1e-3))
+        train(tmp_path / start, recipe, teacher=teacher())
         first[start] = json.loads((tmp_path / start / "metrics.jsonl").read_text().splitlines()[0])["distillation"]
     assert first["fitted"] < 0.8 * first["random"]  # 0.07 and 2.2

@@ -210,7 +210,8 @@ def test_export_agrees_with_onnx_runtime(net, tmp_path):
 def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
     """What `train student` does before its first step: same place, nearer than before; the same for the same seed."""
     from training.datasets.training_set import set_from_places
-    from training.loop.branches import describe, make_rgb_branch, start_head
+    from training.loop.branches import make_rgb_branch, start_head
+    from training.loop.describing import describe
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -75,7 +75,7 @@ def test_a_network_that_describes_all_images_alike_is_wrong_everywhere() -> None
 
 def test_a_network_that_fails_is_no_network_that_finds() -> None:
     """NaN is larger than nothing: counted naively, every query would be answered at rank 1."""
-    from training.loop.branches import describe
+    from training.loop.describing import describe
     from training.networks.descriptor_net import DescriptorNet
 
     net = DescriptorNet("mobilenet_v2").train()

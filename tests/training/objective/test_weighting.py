@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.objective.weighting import SELECTIONS, Group, group_shares, pair_weights, partition, selected
+from training.objective.weighting import Group, group_shares, pair_weights, partition, selected
+from training.recipe import SELECTIONS
 
 THRESHOLD = 10
 RANKS = st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), min_size=1, max_size=60)
