@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Descriptors", "Frame", "Indices"]
+__all__ = ["Bytes", "Descriptors", "Floats", "Frame", "Indices"]
 
-Descriptors = npt.NDArray[np.float32]  # (n, D) or (D,)
-Frame = npt.NDArray[np.uint8]  # (H, W, 3)
-Indices = npt.NDArray[np.int64]  # (n,)
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+Descriptors = Floats  # (n, D) or (D,)
+Frame = Bytes  # (H, W, 3)

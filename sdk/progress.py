@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "StepProgress"]
 
-Progress = Callable[[str, int, int], object]
-"""Called with (what, done, total). A total of 0 is unknown."""
+Progress = Callable[[str, int, int], object]  # called with (what, done, total); a total of 0 is unknown
+StepProgress = Callable[[int, int], object]  # called with (done, total)

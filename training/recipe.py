@@ -222,7 +222,7 @@ def change_recipe(recipe: Recipe, **changes: Any) -> Recipe:
     # JSON has no tuples, and people write 1 for 1.0.
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values |= {n: float(values[n]) for n, d in DEFAULTS.items() if isinstance(d, float) and type(values[n]) is int}
-    parts = {}
+    parts: dict[str, Any] = {}
     for branch, prefix in PREFIXES.items():
         names = [field.name for field in dataclasses.fields(BranchRecipe)]
         parts[branch] = BranchRecipe(**{name: values.pop(prefix + name) for name in names})

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from .._core import PlaceIndex
 from ..errors import MapError
 from ..places.place_map import PlaceMap
 from ..places.state import MapState, Pair
+from ..progress import StepProgress
 from .file import new_index
 from .stamp import IndexStamp
 
-__all__ = ["Tell", "changes_since", "derive_index", "follow"]
+__all__ = ["changes_since", "derive_index", "follow"]
 
-Tell = Callable[[int, int], object]  # places done, places in all
 PLACES_PER_CALL = 4096
 
 
@@ -27,7 +26,7 @@ class Changes:
     after: IndexStamp
 
 
-def derive_index(place_map: PlaceMap, tell: Tell) -> tuple[PlaceIndex, IndexStamp]:
+def derive_index(place_map: PlaceMap, progress: StepProgress) -> tuple[PlaceIndex, IndexStamp]:
     """Make an index of all places of a map.
 
     Raises:
@@ -39,7 +38,7 @@ def derive_index(place_map: PlaceMap, tell: Tell) -> tuple[PlaceIndex, IndexStam
         for batch in moment.batches():
             index.add([place_id for place_id, _ in batch], place_map.decode(batch))
             state = state.plus(batch)
-            tell(len(index), moment.state.count)
+            progress(len(index), moment.state.count)
     if state != moment.state:
         raise MapError(
             f"{place_map.path}: its descriptors are not those that were written, expected the digest that "
@@ -69,7 +68,7 @@ def changes_since(place_map: PlaceMap, before: IndexStamp, last_id: int) -> Chan
     return Changes(list(lost), fresh, after)
 
 
-def follow(index: PlaceIndex, place_map: PlaceMap, changes: Changes, tell: Tell) -> None:
+def follow(index: PlaceIndex, place_map: PlaceMap, changes: Changes, progress: StepProgress) -> None:
     """Apply changes to an index.
 
     Raises:
@@ -81,4 +80,4 @@ def follow(index: PlaceIndex, place_map: PlaceMap, changes: Changes, tell: Tell)
     for start in range(0, len(changes.fresh), PLACES_PER_CALL):
         batch = changes.fresh[start : start + PLACES_PER_CALL]
         index.add([place_id for place_id, _ in batch], place_map.decode(batch))
-        tell(start + len(batch), len(changes.fresh))
+        progress(start + len(batch), len(changes.fresh))

@@ -1,4 +1,4 @@
-"""The map's file: one SQLite database, how it is made, opened, named, and how its contents are identified."""
+"""The SQLite database of a map: creating, naming and opening it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
     "translated",
 ]
 
-APPLICATION_ID = 0x53565052  # "SVPR", at offset 68 of the file: what `file` and SQLite tell it by
+APPLICATION_ID = 0x53565052  # "SVPR", at offset 68 of the file: identifies the format
 SCHEMA_VERSION = 1  # PRAGMA user_version
 DTYPES = ("float16", "float32")
 IDS_PER_STATEMENT = 500  # SQLite before 3.32 takes at most 999 parameters
 
-# How SQLite says that it cannot make or fill the files beside a database (its codes come with Python 3.11).
+# SQLite's messages when it cannot create or fill the files beside a database (Python has its codes from 3.11 on).
 NO_ROOM = {
     "unable to open database file",
     "attempt to write a readonly database",
@@ -49,7 +49,7 @@ Access = Literal["rw", "ro", "immutable"]
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE places (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: the derived index relies on it
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: the derived index relies on it
     name TEXT NOT NULL,
     p0 REAL, p1 REAL, p2 REAL,             -- x, y, z in metres, or latitude, longitude, altitude
     heading_deg REAL,
@@ -62,7 +62,7 @@ CREATE TABLE places (
 
 
 def create_file(path: Path, contract: ModelContract, geography: Geography, descriptor_dtype: str) -> None:
-    """Make an empty map at `path`; see `PlaceMap.create`."""
+    """Create an empty map at `path`; see `PlaceMap.create`."""
     if geography not in get_args(Geography) or descriptor_dtype not in DTYPES:
         raise MapError(
             f"{path}: geography {geography!r} and descriptor_dtype {descriptor_dtype!r} were asked for, expected "
@@ -77,7 +77,7 @@ def create_file(path: Path, contract: ModelContract, geography: Geography, descr
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **MapState(0, 0).to_meta(),
     }
-    # Complete before it has its name: a process killed in here leaves no half a map behind.
+    # The file is complete before it gets its name, so a killed process leaves no half-written map.
     try:
         with scratch(path) as temporary:
             with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
@@ -88,15 +88,13 @@ def create_file(path: Path, contract: ModelContract, geography: Geography, descr
                 connection.execute("PRAGMA journal_mode=WAL")
             place_new_map(temporary, path)
     except (sqlite3.Error, OSError) as error:
-        raise MapError(
-            f"{path}: the map cannot be created ({error}), expected a writable folder; name one that is"
-        ) from None
+        raise MapError(f"{path}: the map cannot be created ({error}); name a file in a writable folder") from None
 
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A name beside `path` to make a file under; nothing is there before and after."""
-    # A killed process may have had our number, and SQLite would play its journal back into our file.
+    """A temporary name beside `path`. No file has it before or after the block."""
+    # A killed process may have had our process id, and SQLite would replay its journal into our file.
     sweep(path, "new", mine=True)
     try:
         yield path.with_name(f"{path.name}.new-{os.getpid()}")
@@ -105,7 +103,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def sweep(path: Path, kind: str, *, mine: bool) -> None:
-    """Remove `<path>.<kind>-<process>` and what lies beside them where the process is dead, or is `mine`."""
+    """Remove the files `<path>.<kind>-<process>*` of dead processes, or of this one if `mine`."""
     pattern = re.compile(rf"{re.escape(path.name)}\.{kind}-(\d+)([-.].*)?")
     with contextlib.suppress(OSError):
         for entry in path.parent.iterdir():
@@ -115,27 +113,27 @@ def sweep(path: Path, kind: str, *, mine: bool) -> None:
 
 
 def require_new(path: Path) -> None:
-    """Refuse a name for a new map that is taken, or that the log of an earlier map would be taken for."""
+    """Refuse a name for a new map if a file has it, or if the log of an earlier map lies beside it."""
     if os.path.lexists(path):
-        raise MapError(f"{path}: exists already, expected a new file; open it, remove it first, or name another")
-    # SQLite would play it back into the new map: a map that was deleted after a crash would rise again.
+        raise MapError(f"{path}: exists already; open it, remove it first, or name another file")
+    # SQLite would replay it into the new map, and a map that was deleted after a crash would reappear.
     if has_log(path):
         raise MapError(
-            f"{path}-wal: is the log of an earlier map of that name and may hold its newest places, expected none "
-            "beside a new map; put it back beside its map, or remove it"
+            f"{path}-wal: is the log of an earlier map of that name and may hold its newest places; put it back "
+            "beside its map, or remove it"
         )
 
 
 def require_unicode(path: Path) -> None:
-    """Refuse a name that SQLite and the kernel cannot be given."""
+    """Refuse a name that SQLite and the kernel cannot take."""
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
-        raise MapError(f"{str(path)!r}: is not a name in UTF-8, expected one for a map; rename the file") from None
+        raise MapError(f"{str(path)!r}: is not a UTF-8 name; rename the file") from None
 
 
 def has_log(path: Path) -> bool:
-    """Whether changes lie beside the map that are not in it yet: it is open, or was not closed."""
+    """Whether the write-ahead log holds changes: the map is open, or was not closed."""
     try:
         return path.with_name(path.name + "-wal").stat().st_size > 0
     except FileNotFoundError:
@@ -143,12 +141,12 @@ def has_log(path: Path) -> bool:
 
 
 def place_new_map(temporary: Path, path: Path) -> None:
-    """Give a finished map its name, unless there is one of that name: of two who create it, one does."""
+    """Give a finished map its name unless a file has it. If two processes create one map, one succeeds."""
     require_new(path)
     try:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike a rename it replaces nothing
+        os.link(temporary, path)  # unlike a rename, it replaces nothing
     except FileExistsError:
         require_new(path)
         raise
@@ -162,10 +160,10 @@ def place_new_map(temporary: Path, path: Path) -> None:
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
-    """Open the file and check that it is a map: the connection, and what it may do."""
+    """Open the file and check that it is a map. Returns the connection and its access mode."""
     quoted = urllib.parse.quote(os.fsencode(path.absolute()))
-    # A database in WAL mode wants files beside it even to be read. Where we cannot make them and nobody else has,
-    # nobody is writing now, which is what immutable=1 promises; `PlaceMap.changed` sees when that ends.
+    # Reading a database in WAL mode needs files beside it. If we cannot create them and they do not exist, nobody is
+    # writing now, which is what immutable=1 promises. `PlaceMap.changed` notices when that ends.
     writable = os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
     modes: dict[Access, str] = {"rw": "mode=rw"} if writable else {"ro": "mode=ro"}
     if not has_log(path):
@@ -179,12 +177,10 @@ def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
             application_id = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             size = path.stat().st_size
-            if application_id != APPLICATION_ID and size < 512:  # to SQLite that is a database without tables
-                raise MapError(f"{path}: has {size} bytes, expected a map of structvpr; restore it from a copy")
+            if application_id != APPLICATION_ID and size < 512:  # SQLite takes it for a database without tables
+                raise MapError(f"{path}: has {size} bytes and is no map; restore it from a copy")
             if application_id != APPLICATION_ID:
-                raise MapError(
-                    f"{path}: is another program's database, expected a map of structvpr; name a .places file"
-                )
+                raise MapError(f"{path}: is another program's database; name a .places file")
             if version > SCHEMA_VERSION:
                 raise MapError(
                     f"{path}: has schema version {version}, this structvpr reads up to {SCHEMA_VERSION}; update it"
@@ -194,13 +190,13 @@ def connect(path: Path) -> tuple[sqlite3.Connection, Access]:
         except BaseException as error:
             if connection is not None:
                 connection.close()
-            # On a full disk too there is no room for files beside the map; a lock, though, is no reason to go on.
+            # A full disk has no room for files beside the map either. A lock is no reason to try the next mode.
             if isinstance(error, sqlite3.OperationalError) and access != "immutable" and str(error) in NO_ROOM:
                 if "immutable" in modes:
                     continue
                 raise MapError(
-                    f"{path}: was not closed, and what is needed to read its log cannot be written here ({error}), "
-                    "expected a writable folder with room; make room, or copy the map and its -wal file to one"
+                    f"{path}: was not closed, and the files needed to read its log cannot be written here ({error}); "
+                    "make room, or copy the map and its -wal file to a writable folder"
                 ) from None
             if isinstance(error, sqlite3.Error):
                 raise damaged(path, error) from None
@@ -215,19 +211,17 @@ def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Say what an error of SQLite means to whoever uses the map at `path`."""
+    """Turn errors of SQLite into MapError."""
     try:
         yield
     except sqlite3.ProgrammingError as error:
-        raise MapError(f"{path}: the map is closed, expected an open one ({error}); open it again") from None
+        raise MapError(f"{path}: the map is closed ({error}); open it again") from None
     except sqlite3.OperationalError as error:
-        raise MapError(
-            f"{path}: the map cannot be read or written ({error}), expected room on a working medium"
-        ) from None
+        raise MapError(f"{path}: the map cannot be read or written ({error}); make room, or check the disk") from None
     except sqlite3.Error as error:
         raise damaged(path, error) from None
 
 
 def damaged(path: Path, error: Exception) -> MapError:
-    """What a database error means to whoever asked for the map."""
-    return MapError(f"{path}: cannot be read ({error}), expected a map of structvpr; restore it from a copy")
+    """The MapError for a database that cannot be read."""
+    return MapError(f"{path}: cannot be read as a map ({error}); restore it from a copy")

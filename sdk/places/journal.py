@@ -1,4 +1,4 @@
-"""One moment of a map: its places as they are then, and what was changed or removed before."""
+"""Snapshots of a map, and the journal of the descriptors that it lost."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .state import MapState, Pair
 
 __all__ = ["Snapshot", "record_losses", "snapshot"]
 
-# Losses that a map remembers, some 40 bytes each. An index that missed more is built anew.
+# Number of losses that a map remembers, about 40 bytes each. An index that missed more is rebuilt.
 JOURNAL_ROWS = 10_000
 ROWS_PER_BATCH = 4096
 
-# Made by the first loss, so that maps of before have it too. To a structvpr that does not know it a map without it,
-# or with losses missing from it, is only one whose index must be built anew: see MapIndex._catch_up.
+# The first loss creates the table, so older maps get it too. If losses are missing from it, the index is rebuilt: see
+# MapIndex._catch_up.
 JOURNAL = """
 CREATE TABLE IF NOT EXISTS losses (
     seq INTEGER PRIMARY KEY,  -- rising by one
-    id INTEGER NOT NULL,      -- of a place that was removed, or got another descriptor
+    id INTEGER NOT NULL,      -- of a place that was removed or got another descriptor
     digest BLOB NOT NULL      -- of the pair that was lost, see MapState
 )
 """
@@ -30,12 +30,12 @@ CREATE TABLE IF NOT EXISTS losses (
 
 @contextlib.contextmanager
 def snapshot(path: Path, file: Path, after_id: int = -1) -> Iterator[Snapshot]:
-    """The map as it is at this moment, whatever is written while it is read.
+    """The map at one moment, whatever is written while it is read.
 
     Args:
-        path: the map as its user names it, for messages.
-        file: where it lies.
-        after_id: leave out the places up to this id.
+        path: the map as the user names it, for messages.
+        file: the same with links resolved.
+        after_id: skip the places up to this id.
     """
     with translated(path):
         connection, _ = connect(file)
@@ -46,20 +46,20 @@ def snapshot(path: Path, file: Path, after_id: int = -1) -> Iterator[Snapshot]:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One moment of a map: its `state`, and the connection that sees no other."""
+    """One moment of a map: its `state`, and a connection that sees only this moment."""
 
     connection: sqlite3.Connection
     state: MapState
     after_id: int
 
     def batches(self) -> Iterator[list[Pair]]:
-        """(id, descriptor bytes) pairs by id, some thousand at a time."""
+        """(id, descriptor bytes) pairs by id, a few thousand at a time."""
         cursor = self.connection.execute("SELECT id, descriptor FROM places WHERE id > ? ORDER BY id", (self.after_id,))
         while batch := cursor.fetchmany(ROWS_PER_BATCH):
             yield batch
 
     def pairs_of(self, ids: Sequence[int]) -> list[Pair]:
-        """The (id, descriptor bytes) pairs of these places, by id; of those that are in the map."""
+        """The (id, descriptor bytes) pairs of these places, by id. Unknown ids are left out."""
         pairs: list[Pair] = []
         for start in range(0, len(ids), IDS_PER_STATEMENT):
             chunk = list(ids[start : start + IDS_PER_STATEMENT])
@@ -69,18 +69,18 @@ class Snapshot:
 
     @property
     def losses(self) -> int:
-        """How many pairs were removed or replaced since the map was made, as far as its journal knows."""
+        """Number of pairs removed or replaced since the map was created, as far as the journal knows."""
         if not self._has_journal():
             return 0
         return int(self.connection.execute("SELECT coalesce(max(seq), 0) FROM losses").fetchone()[0])
 
     def lost_since(self, losses: int) -> dict[int, bytes]:
-        """What was lost after the first `losses`: of each id its first pair's digest, see `MapState.without`."""
+        """The digest of each id's first pair that was lost after the first `losses`; see `MapState.without`."""
         lost: dict[int, bytes] = {}
         if self._has_journal():
             rows = self.connection.execute("SELECT id, digest FROM losses WHERE seq > ? ORDER BY seq", (losses,))
             for place_id, digest in rows:
-                if isinstance(place_id, int) and isinstance(digest, bytes):  # else it is damaged, and accounts for less
+                if isinstance(place_id, int) and isinstance(digest, bytes):  # a damaged row accounts for nothing
                     lost.setdefault(place_id, digest)
         return lost
 
@@ -90,7 +90,7 @@ class Snapshot:
 
 
 def record_losses(connection: sqlite3.Connection, pairs: Sequence[Pair]) -> None:
-    """Enter pairs into the journal, in the transaction that removes or replaces them."""
+    """Record pairs in the journal, within the transaction that removes or replaces them."""
     if not pairs:
         return
     connection.execute(JOURNAL)

@@ -52,15 +52,15 @@ class PlaceMap:
         """Private: use `create` or `open`.
 
         Args:
-            path: as its user names it, for messages.
-            file: where it lies, links followed: a map has one lock and one index, by whatever name it is opened.
+            path: as the user names it, for messages.
+            file: the same with links resolved: a map has one lock and one index, whatever name opens it.
             connection: for reading.
             access: what `connection` may do.
         """
         self.path = path
         self.file = file
         self.read_only = access != "rw"
-        # Readers have a connection of their own, so that a query never waits for an add to reach the medium.
+        # Reads have their own connection, so that a query never waits for an add to reach the disk.
         self._reader = connection
         self._access = access
         self._reading = threading.RLock()
@@ -82,10 +82,7 @@ class PlaceMap:
         except (KeyError, ValueError) as error:
             if isinstance(error, ContractError):
                 raise
-            raise MapError(
-                f"{path}: its table meta is damaged ({error}), expected what `structvpr map build` writes; "
-                "restore the map from a copy"
-            ) from None
+            raise MapError(f"{path}: its table meta is damaged ({error}); restore the map from a copy") from None
         if self.descriptor_dtype not in DTYPES or self.geography not in get_args(Geography):
             raise MapError(
                 f"{path}: its descriptors are {self.descriptor_dtype!r} and its geography {self.geography!r}, "
@@ -109,7 +106,7 @@ class PlaceMap:
             path: the new file.
             contract: of the model that will describe its frames.
             geography: "local" (x, y, z in metres) or "wgs84" (latitude, longitude in degrees, altitude).
-            descriptor_dtype: "float16" (half the room, moves a similarity by at most 1e-3) or "float32".
+            descriptor_dtype: "float16" (half the size, changes a similarity by at most 1e-3) or "float32".
 
         Raises:
             MapError: something is at `path` already, or the folder cannot be written.
@@ -129,8 +126,7 @@ class PlaceMap:
         require_unicode(path)
         if not path.is_file():
             raise MapError(
-                f"{path}: there is no such file, expected a map; make one with `structvpr map build` or "
-                "Localizer(..., create=True)"
+                f"{path}: there is no such file; make a map with `structvpr map build` or Localizer(create=True)"
             )
         file = path.resolve()
         connection, access = connect(file)
@@ -149,7 +145,7 @@ class PlaceMap:
         return self.state.count
 
     def changed(self) -> bool:
-        """Whether another connection has changed the map since the last call; `state` is then up to date."""
+        """Whether another connection changed the map since the last call. `state` is up to date afterwards."""
         with self._reading, translated(self.path):
             if self._access == "immutable" and self._file_signature() != self._seen_file:
                 self._reopen()
@@ -157,13 +153,13 @@ class PlaceMap:
             version = self._reader.execute("PRAGMA data_version").fetchone()[0]
             if version == self._seen_version:
                 return False
-            # The version was read before the state: a commit in between is seen once more, never missed.
+            # The version is read before the state, so a commit in between is seen twice and never missed.
             self.state = MapState.from_meta(read_meta(self._reader))
             self._seen_version = version
             return True
 
     def places(self, ids: Sequence[int]) -> list[Place]:
-        """The places with these ids, in their order; ids that are not in the map are left out."""
+        """The places with these ids, in their order. Unknown ids are left out."""
         found: dict[int, Place] = {}
         with self._reading, translated(self.path):
             for start in range(0, len(ids), IDS_PER_STATEMENT):
@@ -179,7 +175,7 @@ class PlaceMap:
             return [place_from(row) for row in self._reader.execute(f"SELECT id, {COLUMNS} FROM places ORDER BY id")]
 
     def snapshot(self, after_id: int = -1) -> contextlib.AbstractContextManager[Snapshot]:
-        """The state and the descriptors of one moment, whatever is written meanwhile; see `map_snapshot.snapshot`."""
+        """The state and descriptors at one moment; see `journal.snapshot`."""
         return snapshot(self.path, self.file, after_id)
 
     def stored(self, after_id: int = -1) -> Iterator[list[Pair]]:
@@ -188,7 +184,7 @@ class PlaceMap:
             yield from moment.batches()
 
     def decode(self, pairs: Sequence[Pair]) -> Descriptors:
-        """The descriptors behind `stored` pairs: float32 (n, D), unit length again after their rounding.
+        """Decode `stored` pairs: float32 (n, D), normalised again after the rounding.
 
         Raises:
             MapError: a descriptor has the wrong length, or is zero or not finite.
@@ -196,7 +192,7 @@ class PlaceMap:
         return self._format.decode(pairs)
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Copy the map, also while it is written: a consistent single file, compacted.
+        """Copy the map to one consistent, compacted file, also while it is written.
 
         Raises:
             MapError: something is at `path` already, or it cannot be written.
@@ -206,19 +202,19 @@ class PlaceMap:
         require_new(path)
         try:
             with scratch(path) as temporary:
-                # A connection of its own: queries go on meanwhile.
+                # Its own connection, so that queries continue.
                 with contextlib.closing(connect(self.file)[0]) as connection:
                     connection.execute("VACUUM INTO ?", (str(temporary),))
                 with contextlib.closing(sqlite3.connect(temporary)) as copy:
-                    copy.execute("PRAGMA journal_mode=WAL")  # the one thing that VACUUM INTO leaves behind
+                    copy.execute("PRAGMA journal_mode=WAL")  # the one setting that VACUUM INTO does not copy
                 place_new_map(temporary, path)
         except (sqlite3.Error, OSError) as error:
             raise MapError(
-                f"{path}: the copy cannot be written ({error}), expected a writable folder with room"
+                f"{path}: the copy cannot be written ({error}); name a file in a writable folder with room"
             ) from None
 
     def check(self) -> list[str]:
-        """Read everything and say what is wrong, one sentence each; empty if all is well."""
+        """Read everything. Returns one sentence per problem; empty if the map is sound."""
         findings: list[str] = []
         state = MapState(0, 0)
         try:
@@ -249,8 +245,8 @@ class PlaceMap:
         if mine.identity != contract.identity:
             raise ContractError(
                 f"{self.path}: was made with model {mine.name!r} (identity {mine.identity[:12]}), expected "
-                f"{contract.name!r} (identity {contract.identity[:12]}), whose descriptors cannot be compared with "
-                "them; build the map again with this model: `structvpr map build`"
+                f"{contract.name!r} (identity {contract.identity[:12]}); build the map again with this model, as their "
+                "descriptors cannot be compared: `structvpr map build`"
             )
 
     def require_geography(self, geography: Geography | None) -> None:
@@ -266,22 +262,19 @@ class PlaceMap:
             )
 
     def require_in_place(self) -> None:
-        """Refuse to go on when another file, or none, has the map's name: what is written here would be lost."""
+        """Refuse to continue if the map's name belongs to another file, or to none: changes would be lost."""
         try:
             status = self.file.stat()
             in_place = (status.st_dev, status.st_ino) == self._identity
         except FileNotFoundError:
             in_place = False
         if not in_place:
-            raise MapError(
-                f"{self.path}: was replaced or removed while it was open, expected the file that was opened; open it "
-                "again"
-            )
+            raise MapError(f"{self.path}: was replaced or removed while it was open; open it again")
 
     # ---------------------------------------------------------------- writing
 
     def add_many(self, places: Sequence[Place], descriptors: Descriptors) -> list[Pair]:
-        """Add places, durably: all of them or none.
+        """Add places durably: all of them or none.
 
         Args:
             places: their `id` is ignored.
@@ -296,7 +289,7 @@ class PlaceMap:
         """
         blobs = self._format.encode(descriptors)
         if len(places) != len(blobs):
-            raise MapError(f"{len(places)} places came with {len(blobs)} descriptors, expected one for each")
+            raise MapError(f"{len(places)} places came with {len(blobs)} descriptors; pass one for each")
         rows = [(*to_columns(place), blob) for place, blob in zip(places, blobs, strict=True)]
         with self._transaction() as change:
             pairs = []
@@ -350,14 +343,14 @@ class PlaceMap:
         return old, new
 
     def claim(self) -> sqlite3.Connection:
-        """Become the writer, until `close`. Called by every change; see `WriterLock` for what it raises."""
+        """Become the writer until `close`. Every change calls it; `WriterLock` says what it raises."""
         with self._writing:
             if self._closed:
-                raise MapError(f"{self.path}: the map is closed, expected an open one; open it again")
+                raise MapError(f"{self.path}: the map is closed; open it again")
             if self.read_only:
                 raise MapError(
-                    f"{self.path}: cannot be written (read-only, or no room beside it), expected a writable file and "
-                    "folder with room; make it so, or copy the map to one"
+                    f"{self.path}: cannot be written (read-only, or no room beside it); copy the map to a "
+                    "writable folder with room"
                 )
             if self._connection is None:
                 writer = WriterLock(self.file)
@@ -390,7 +383,7 @@ class PlaceMap:
         return status.st_mtime_ns, status.st_size, has_log(self.file)
 
     def _reopen(self) -> None:
-        # Somebody who may write has begun to, and promised nothing.
+        # A writer has appeared, so immutable=1 no longer holds.
         self._seen_file = self._file_signature()
         old = self._reader
         self._reader, self._access = connect(self.file)
@@ -404,7 +397,7 @@ class PlaceMap:
             self.require_in_place()
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                # Read in here, where nobody else can write: a digest taken from anything older stays wrong for ever.
+                # Read inside the transaction: a digest that starts from an older state would stay wrong for ever.
                 change = _Change(connection, MapState.from_meta(read_meta(connection)))
                 yield change
                 rows = [(value, key) for key, value in change.state.to_meta().items()]
@@ -422,23 +415,21 @@ class PlaceMap:
         known = 0 <= place_id < 1 << 63
         pair = change.connection.execute(query, (place_id,)).fetchone() if known else None
         if pair is None:
-            raise MapError(
-                f"{self.path}: there is no place {place_id}, expected the id of one of its {change.state.count} places"
-            )
+            raise MapError(f"{self.path}: there is no place {place_id} among {change.state.count}")
         return int(pair[0]), bytes(pair[1])
 
 
 def to_id(value: object) -> int:
-    """A place id as a Python int: no text, no rounding, so that none is ever taken for another."""
+    """A place id as a Python int. Text and floats are refused."""
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise MapError(f"a place id is {value!r}, expected a whole number as `Place.id` holds it; pass that") from None
+        raise MapError(f"a place id is {value!r}, expected a whole number such as `Place.id`") from None
 
 
 @dataclass
 class _Change:
-    """A transaction that is under way, and the state that the map will be in after it."""
+    """A running transaction, and the map's state after it."""
 
     connection: sqlite3.Connection
     state: MapState

@@ -1,4 +1,4 @@
-"""How a place and its descriptor lie in a row of the map's table `places`."""
+"""Places and descriptors as rows of the map's table `places`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = "name, p0, p1, p2, heading_deg, timestamp_s, image, traverse"
 
 
 class DescriptorFormat:
-    """The blobs of one map: little-endian values of its dtype, one after the other."""
+    """Descriptor blobs of one map: consecutive little-endian values of its dtype."""
 
     def __init__(self, path: Path, dim: int, dtype: str) -> None:
         """Take the map's path for messages, its D, and "float16" or "float32"."""
@@ -29,7 +29,7 @@ class DescriptorFormat:
         self._dtype = np.dtype(dtype).newbyteorder("<")
 
     def encode(self, descriptors: Descriptors) -> list[bytes]:
-        """The blobs of float32 (n, D) or (D,) descriptors of unit length.
+        """Encode float32 (n, D) or (D,) descriptors of unit length.
 
         Raises:
             MapError: another shape or dtype, or a length that is not 1.
@@ -40,11 +40,11 @@ class DescriptorFormat:
         lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
         bad = np.flatnonzero(~(np.abs(lengths - 1) < 1e-3))
         if len(bad):
-            raise MapError(f"descriptor {bad[0]} has length {lengths[bad[0]]:.4g}, expected 1; normalise it first")
+            raise MapError(f"descriptor {bad[0]} has length {lengths[bad[0]]:.4g}, expected 1; normalise it")
         return [row.tobytes() for row in rows.astype(self._dtype)]
 
     def decode(self, pairs: Sequence[Pair]) -> Descriptors:
-        """The descriptors behind the blobs: float32 (n, D), unit length again after their rounding.
+        """Decode blobs: float32 (n, D), normalised again after the rounding.
 
         Raises:
             MapError: a descriptor has the wrong length, or is zero or not finite.
@@ -82,13 +82,13 @@ def to_columns(place: Place) -> tuple[Any, ...]:
         try:
             value.encode()
         except (AttributeError, UnicodeEncodeError):
-            raise MapError(f"place {place.name!r}: its {what} is {value!r}, expected Unicode text; rename it") from None
+            raise MapError(f"place {place.name!r}: its {what} is {value!r}, expected Unicode text") from None
     position = place.position or (None, None, None)
     return (place.name, *position, place.heading_deg, place.timestamp_s, place.image, place.traverse)
 
 
 def place_from(row: tuple[Any, ...]) -> Place:
-    """The place in a row of id and COLUMNS."""
+    """The place of a row (id, *COLUMNS)."""
     place_id, name, p0, p1, p2, heading_deg, timestamp_s, image, traverse = row
     position = None if p0 is None or p1 is None else (p0, p1, p2 or 0.0)
     return Place(name, position, heading_deg, timestamp_s, image, traverse, place_id)

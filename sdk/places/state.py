@@ -15,16 +15,16 @@ Pair = tuple[int, bytes]  # a place's id, and its descriptor as it is stored
 class MapState:
     """Identity of the set of (id, descriptor) pairs in a map.
 
-    `digest` is the sum over all pairs, modulo 2**128, of a 128-bit BLAKE2b of each: adding, removing and
-    changing a place update it in constant time whatever their order, and taking the newest places off again
-    gives the state before them. That is how an index proves that it is a prefix of a map.
+    `digest` is the sum, modulo 2**128, of a 128-bit BLAKE2b hash of each pair. So every change updates it in constant
+    time, in any order, and subtracting the newest places gives the state before them. With it an index proves that it
+    is a prefix of a map.
     """
 
     digest: int
     count: int
 
     def plus(self, pairs: Iterable[Pair], sign: int = 1) -> MapState:
-        """The state with (id, descriptor bytes) pairs added, or with sign -1 taken off."""
+        """The state with (id, descriptor bytes) pairs added, or removed with sign -1."""
         digest, count = self.digest, self.count
         for pair in pairs:
             digest = (digest + sign * int.from_bytes(self.digest_of(pair), "little")) % (1 << 128)
@@ -32,7 +32,7 @@ class MapState:
         return MapState(digest, count)
 
     def without(self, digests: Collection[bytes]) -> MapState:
-        """The state with pairs taken off of which the digests are known, see `digest_of`."""
+        """The state without pairs whose digests are known, see `digest_of`."""
         taken = sum(int.from_bytes(digest, "little") for digest in digests)
         return MapState((self.digest - taken) % (1 << 128), self.count - len(digests))
 

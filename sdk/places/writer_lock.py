@@ -1,4 +1,4 @@
-"""One writer a map: an advisory lock that the kernel releases even when the process is killed."""
+"""One writer per map: an advisory lock that the operating system releases even if the process is killed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["WriterLock"]
 class WriterLock:
     """The right to change a map, held from construction to `release`.
 
-    The lock lies on a file of its own beside the map: closing any descriptor of the database itself would
-    drop the locks that SQLite holds on it (POSIX record locks belong to the process, not the descriptor).
+    The lock is on a separate file beside the map. Closing any descriptor of the database itself would drop SQLite's
+    locks on it, because POSIX record locks belong to the process and not to the descriptor.
 
     Raises:
-        MapError: another process, or another Localizer of this one, holds it; or the folder is read-only.
+        MapError: another process or another Localizer holds it, or the folder is read-only.
     """
 
     def __init__(self, map_path: Path) -> None:
@@ -30,21 +30,21 @@ class WriterLock:
                 descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
                 raise MapError(
-                    f"{map_path}: the folder cannot be written ({error.strerror}), expected a writable folder to "
-                    "change a map; copy the map to one"
+                    f"{map_path}: the folder cannot be written ({error.strerror}); copy the map to a writable "
+                    "folder to change it"
                 ) from None
             try:
                 self._lock(descriptor, map_path)
-                # The last holder may have unlinked the file between our open and our lock.
+                # The last holder may have removed the file between our open and our lock.
                 if self._still_in_place(descriptor):
                     break
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-        # A Localizer that is forgotten and not closed gives its map back all the same.
+        # A Localizer that is dropped without closing releases its map too.
         self._release = weakref.finalize(self, _release, descriptor, self._path, os.getpid())
-        with contextlib.suppress(OSError):  # who holds it is a courtesy, which a full disk does not allow
+        with contextlib.suppress(OSError):  # naming the holder is optional: a full disk cannot store it
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
@@ -55,13 +55,11 @@ class WriterLock:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             holder = f"{holder} (this one, through another Localizer)" if holder == str(os.getpid()) else holder
             raise MapError(
-                f"{map_path}: process {holder} is writing this map, expected one writer at a time; close "
-                "that one first (reading needs no lock)"
+                f"{map_path}: process {holder} is writing this map; close that one first (reading needs no lock)"
             ) from None
         except OSError as error:
             raise MapError(
-                f"{map_path}: its file system cannot lock files ({error.strerror}), expected one that can; copy the "
-                "map to a local disk"
+                f"{map_path}: its file system cannot lock files ({error.strerror}); copy the map to a local disk"
             ) from None
 
     def _still_in_place(self, descriptor: int) -> bool:
@@ -71,12 +69,12 @@ class WriterLock:
             return False
 
     def release(self) -> None:
-        """Give the right back; the file goes with it, so that a closed map is one file. May be called twice."""
+        """Release the lock and remove its file, so that a closed map is one file. May be called twice."""
         self._release()
 
 
 def _release(descriptor: int, path: Path, owner: int) -> None:
-    if os.getpid() != owner:  # a forked child inherits the object, not the right
+    if os.getpid() != owner:  # a forked child inherits the object, not the lock
         return
     with contextlib.suppress(OSError):
         path.unlink()

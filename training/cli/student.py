@@ -14,8 +14,7 @@ import typer
 
 from sdk import UsageError
 from sdk.cli.console import print_json, print_table, progress_bars
-
-from ..progress import Progress
+from sdk.progress import Progress
 
 if TYPE_CHECKING:
     from ..inputs.material import NamedSets

@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..arrays import Indices
+from sdk.arrays import Indices
+
 from ..datasets.training_set import TrainingSet
 from ..labels.segmentation import encode_label_map
 from ..networks.descriptor_net import DescriptorNet, normalize_pixels

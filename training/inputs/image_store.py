@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 
 from sdk import DataError, FrameError, ModelContract, UsageError, prepare, read_image
+from sdk.arrays import Bytes, Indices
 from sdk.atomic_file import replace_when_done
+from sdk.progress import Progress
 
-from ..arrays import Bytes, Indices
 from ..labels.label_png import read_label_map
 from ..labels.segmentation import cluster_label_map, find_label_set
-from ..progress import Progress
 
 __all__ = ["FrameStore", "LabelStore"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from sdk import DataError
+from sdk.arrays import Floats
+from sdk.progress import Progress
 
-from ..arrays import Floats
 from ..datasets import TrainingSet, find_label_maps, has_own_split, join_sets, open_training_set, parse_data
 from ..labels.segmentation import confidence_of
 from ..processes import Processes
-from ..progress import Progress
 from .image_store import FrameStore, LabelStore
 
 __all__ = ["Material", "NamedSets", "open_material"]

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from sdk import DataError, FrameError, UsageError
+from sdk.arrays import Bytes
 
-from ..arrays import Bytes
 from ..recipe import CLUSTER_WEIGHTS
 from .label_png import read_label_map
 from .label_sets import CLUSTERS, LABEL_SETS, LabelSet

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sdk.progress import Progress, StepProgress
+
 from ..inputs.material import Material, NamedSets, open_material
 from ..networks.checkpoint import load_weights
 from ..processes import Processes
-from ..progress import Progress, StepProgress
 from ..recipe import Recipe
 
 __all__ = ["TrainingContext", "open_context"]

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from sdk import EngineError
+from sdk.arrays import Floats, Indices
+from sdk.progress import StepProgress
 
-from ..arrays import Floats, Indices
 from ..inputs.batches import BranchSet, Inputs
 from ..networks.descriptor_net import DescriptorNet, l2_normalize
 from ..objective.ranking import first_right_ranks, recall_percent
 from ..processes import Processes
-from ..progress import StepProgress
 from ..recipe import Recipe
 
 __all__ = ["BATCH", "DTYPES", "describe", "describe_together", "ranks_on", "recall_on"]

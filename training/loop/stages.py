@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from sdk import ContractError, DataError
+from sdk.arrays import Floats
 from sdk.atomic_file import replace_when_done
 
-from ..arrays import Floats
 from ..inputs.batches import Inputs, rgb_set, seg_set
 from ..json_files import write_json
 from ..networks.checkpoint import save_checkpoint, save_tensors

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from sdk import ContractError, EngineError
+from sdk.arrays import Floats, Indices
+from sdk.progress import Progress
 
-from ..arrays import Floats, Indices
 from ..inputs.batches import BranchSet
 from ..networks.checkpoint import save_tensors
 from ..networks.descriptor_net import weights_sha256
@@ -25,7 +26,6 @@ from ..objective.distillation import Branch, Teacher
 from ..objective.losses import triplet_loss
 from ..objective.mining import Tuples, mine, queries_in_turn
 from ..processes import Processes
-from ..progress import Progress
 from ..recipe import BranchRecipe, Recipe, write_recipe
 from .branches import trainable_groups
 from .describing import DTYPES

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sdk import UsageError
+from sdk.arrays import Floats, Indices
 
-from ..arrays import Floats, Indices
 from ..networks.descriptor_net import DescriptorNet, l2_normalize
 from .losses import distillation_loss
 from .mining import Tuples

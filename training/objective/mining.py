@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sdk import DataError
+from sdk.arrays import Floats, Indices
 
-from ..arrays import Floats, Indices
 from ..datasets.training_set import TrainingSet
 
 __all__ = ["Tuples", "mine", "queries_in_turn"]

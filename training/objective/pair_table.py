@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import DataError
+from sdk.arrays import Floats, Indices
 from sdk.atomic_file import replace_when_done
 
-from ..arrays import Floats, Indices
 from ..datasets.training_set import TrainingSet
 from ..recipe import Recipe
 from .ranking import pairs_of, ranks_of_pairs

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ..arrays import Floats, Indices
+from sdk.arrays import Floats, Indices
+
 from ..datasets.training_set import TrainingSet
 
 __all__ = ["first_right_ranks", "pairs_of", "ranks_of_pairs", "recall_percent"]
@@ -51,7 +52,7 @@ def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> Indices:
     return np.concatenate(ranks)
 
 
-def first_right_ranks(data: TrainingSet, descriptors: Floats) -> npt.NDArray[np.int64]:
+def first_right_ranks(data: TrainingSet, descriptors: Floats) -> Indices:
     """For each query, the rank of its first right answer in its region, counted from 1: int64 (Q,).
 
     All of `data.near` is right. Ties count against, as in `ranks_of_pairs`.

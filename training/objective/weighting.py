@@ -23,7 +23,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats, Indices
+from sdk.arrays import Floats, Indices
+
 from ..recipe import SELECTIONS, WEIGHT_FORMS
 
 __all__ = ["Group", "group_shares", "pair_weights", "partition", "selected"]
@@ -104,7 +105,7 @@ def pair_weights(
     """phi(x, y): the weight of each pair in the distillation loss.
 
     The paper requires that phi grows with the teacher's knowledge (small x) and with its lead over the student
-    (y - x), and is 0 for D4. We found no published formula, so both forms are reconstructions. Indices are heavy-tailed,
+    (y - x), and is 0 for D4. We found no published formula, so both forms are reconstructions. Ranks are heavy-tailed,
     hence the logarithms:
 
         log_rank   level = 1 - ln(x) / ln(N + 1),  gap = ln(min(y, most) / x),  phi = level * 2 sigmoid(gap / tau)

@@ -280,7 +280,7 @@ class _Seed:
             return train_seg_branch(self._shuffled(), recipe, self._own / "seg-shuffled")
         return train_seg_branch(self._context, recipe, self._own / "seg")
 
-    def _shuffled(self) -> Workshop:
+    def _shuffled(self) -> TrainingContext:
         """The same, with each image's label map given to another image of the set."""
         training, validation = (
             dataclasses.replace(material, labels=self._shuffle(material.label_store()))

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import DataError
+from sdk.arrays import Indices
 from sdk.atomic_file import replace_when_done
 
-from ..arrays import Indices
 from ..json_files import write_json
 from .ablation import ROWS
 

@@ -76,7 +76,7 @@ def test_in_a_process_of_its_own(model: Path, photos: Path, session_map: Path) -
     done = run_process("query", model, photos / "2.png", "--map", photos / "nope.places")
     assert done.code == 2
     assert done.out == ""
-    assert re.fullmatch(r"structvpr: .*nope\.places: there is no such file, expected a map; [^\n]*\n", done.err)
+    assert re.fullmatch(r"structvpr: .*nope\.places: there is no such file; make a map [^\n]*\n", done.err)
 
 
 def test_the_installed_script() -> None:

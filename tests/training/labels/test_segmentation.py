@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdk import ContractError, FrameError
+from sdk import DataError, FrameError, UsageError
 from training.labels.label_png import encode_palette_png, palette_of, read_label_map
 from training.labels.label_sets import CLUSTERS, LABEL_SETS
 from training.labels.segmentation import (
@@ -106,7 +106,7 @@ def test_an_unknown_id_is_named_with_the_file_and_what_was_expected():
         cluster_label_map(labels, "ade20k150_png")
     with pytest.raises(FrameError, match="labels are int64, expected uint8"):
         cluster_label_map(labels.astype(np.int64), "cityscapes19")
-    with pytest.raises(ContractError, match="label set 'coco' found, expected one of cityscapes19, camvid11"):
+    with pytest.raises(DataError, match="label set 'coco' found, expected one of cityscapes19, camvid11"):
         find_label_set("coco")
 
 
@@ -145,7 +145,7 @@ def test_what_is_not_clusters_or_weights_is_refused():
     with pytest.raises(FrameError, match=r"are uint8 \(2, 2\), expected"):
         encode_label_map(clusters[0])
     for weights in ((1.0,) * 5, (1.0,) * 5 + (-1.0,), (1.0,) * 5 + (float("nan"),)):
-        with pytest.raises(ContractError, match="expected 6 finite numbers >= 0, for building, dynamic"):
+        with pytest.raises(UsageError, match="expected 6 finite numbers >= 0, for building, dynamic"):
             encode_label_map(clusters, weights)
 
 

@@ -24,10 +24,11 @@ import hidden_colours  # noqa: E402
 from hidden_colours import HiddenColours, ThreeLayers  # noqa: E402
 
 from export.from_checkpoint.to_onnx import export_onnx  # noqa: E402
-from sdk import ContractError, EngineError  # noqa: E402
+from sdk import ContractError, EngineError, WriteError  # noqa: E402
 from training.datasets.training_set import set_from_places  # noqa: E402
 from training.inputs.batches import BranchSet  # noqa: E402
 from training.loop.branches import freeze, make_seg_branch, trainable_groups  # noqa: E402
+from training.loop.describing import recall_on  # noqa: E402
 from training.loop.steps import BranchTraining  # noqa: E402
 from training.loop.train import train_branch  # noqa: E402
 from training.networks.backbones import BACKBONES  # noqa: E402
@@ -148,16 +149,24 @@ def recall_before_and_after(folder: Path, seed: int) -> tuple[float, float]:
     """R@1 in percent on places that training did not see. Chance finds 1.7."""
     torch.set_num_threads(1)
     recipe = dataclasses.replace(
-        RECIPE, passes=80 * 4 * 6, tuples=4, negatives=4, cache_queries=40, cache_pool=60, lr=1e-2, seed=seed
+        RECIPE,
+        passes=80 * 4 * 6,
+        tuples=4,
+        negatives=4,
+        cache_queries=40,
+        cache_pool=60,
+        rgb=BranchRecipe(lr=1e-2),
+        seed=seed,
     )
     recipe = dataclasses.replace(recipe, validate_every=recipe.steps)  # so the last weights count, not lucky ones
     torch.manual_seed(seed)
     net = DescriptorNet(ThreeLayers.name).eval()
     seen, unseen, data = HiddenColours(2 * seed), HiddenColours(2 * seed + 1), hidden_colours.places()
-    before = recall_on(net, data, unseen, recipe, ALONE)["R@1"]
-    trained = train_branch(net, data, seen, data, unseen, recipe, folder, ALONE, lr=recipe.lr, train_norm=False)
+    learned, validation = BranchSet(data, seen), BranchSet(data, unseen)
+    before = recall_on(net, validation, recipe, ALONE)["R@1"]
+    trained = train_branch(net, BranchTraining(learned, validation, recipe, recipe.rgb, folder, ALONE))
     assert trained.passes == recipe.passes
-    assert recall_on(net, data, unseen, recipe, ALONE) == trained.metrics  # the weights that were kept
+    assert recall_on(net, validation, recipe, ALONE) == trained.metrics  # the weights that were kept
     return before, trained.metrics["R@1"]
 
 
@@ -197,7 +206,7 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path: Path, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
-        with pytest.raises(EngineError, match="No space left"):
+        with pytest.raises(WriteError, match="No space left"):
             train(tmp_path)
     assert (tmp_path / "state.pt").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "state.pt"]
@@ -310,7 +319,7 @@ def test_patience_and_tuples_survive_an_interruption(tmp_path: Path, monkeypatch
 
 
 TOGETHER = """
-import sys; sys.path.insert(0, {tests!r}); sys.path.insert(0, {root!r})
+import sys; sys.path[:0] = [{root!r}, {tests!r}, {shared!r}]
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -332,7 +341,7 @@ with t.joined_processes("cpu") as processes:
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script = tmp_path / "together.py"
     tests = Path(__file__).parent
-    script.write_text(TOGETHER.format(tests=str(tests), root=str(tests.parent.parent)))
+    script.write_text(TOGETHER.format(tests=str(tests), shared=str(tests.parent), root=str(tests.parents[2])))
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     for count, *options in ((1,), (2,), (2, "norm")):
         folder = tmp_path / "".join(map(str, (count, *options)))

@@ -210,6 +210,7 @@ def test_export_agrees_with_onnx_runtime(net, tmp_path):
 def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
     """What `train student` does before its first step: same place, nearer than before; the same for the same seed."""
     from training.datasets.training_set import set_from_places
+    from training.inputs.batches import BranchSet
     from training.loop.branches import make_rgb_branch, start_head
     from training.loop.describing import describe
 
@@ -237,11 +238,11 @@ def test_a_students_head_starts_from_pairs_of_the_training_set() -> None:
     before = share_right(make_rgb_branch("mobilenet_v2", weights, "grid"))
     for _ in range(2):
         net = make_rgb_branch("mobilenet_v2", weights, "grid")
-        start_head(net, data, Views(), seed=3, images=2 * places)
+        start_head(net, BranchSet(data, Views()), seed=3, images=2 * places)
         nets.append(net)
     assert nets[0].head is not None
     assert nets[1].head is not None
     assert torch.equal(nets[0].head.grid_projection.weight, nets[1].head.grid_projection.weight)
     assert share_right(nets[0]) > before + 0.25  # 0.66 for 0.11
     with pytest.raises(ContractError, match="expected 'grid'"):
-        start_head(make_rgb_branch("mobilenet_v2", weights), data, Views(), seed=0)
+        start_head(make_rgb_branch("mobilenet_v2", weights), BranchSet(data, Views()), seed=0)
