@@ -55,14 +55,14 @@ def world_command(
         with progress_bars() as tell:
             write_towns(folder, plan, processes=processes, progress=lambda done, of: tell("frames", done, of))
     except PlanError as error:
-        raise sdk.MapError(str(error)) from None
+        raise sdk.UsageError(str(error)) from None
     except (BrokenExecutor, MemoryError):
         raise sdk.EngineError(
-            f"a process that rendered {folder} was ended, most likely for want of memory, expected all to last; run it "
-            "again with fewer --processes, what was written is kept"
+            f"a process that rendered {folder} was killed, probably because memory ran out; run it again with fewer "
+            "--processes (finished frames are kept)"
         ) from None
     except OSError as error:
-        raise sdk.EngineError(error.strerror or str(error)) from None
+        raise sdk.WriteError(f"cannot write {folder}: {error.strerror or error}") from None
     seconds = time.perf_counter() - started
     splits = plan.splits()
     towns = {name: splits.count(name) for name in ("train", "val", "test")}

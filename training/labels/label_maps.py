@@ -17,10 +17,11 @@ from typing import Any
 
 import cv2
 
-from sdk import FrameError, MapError, read_image
+from sdk import DataError, FrameError, read_image
 from sdk.atomic_file import replace_when_done
 from sdk.frames.folder import list_images
 
+from ..json_files import write_json
 from .label_png import encode_palette_png, palette_of
 from .segmentation_network import SegmentationNetwork
 
@@ -74,7 +75,7 @@ def label_images(
         progress: called after each image with the number done and the number of all.
 
     Raises:
-        MapError: there are no images, two images would have one label map, or `output_folder` holds something else.
+        DataError: there are no images, two images would have one label map, or `output_folder` holds something else.
         EngineError: the network failed, or a file cannot be written.
     """
     images = plan(images_folder, output_folder)
@@ -103,68 +104,64 @@ def label_images(
         if progress is not None:
             progress(done, len(images))
     record = {**settings, "images": len(images), "without_label_map": failed}
-    write(output_folder / LABELS_JSON, to_json(record))
+    write_json(output_folder / LABELS_JSON, record, indent=2)
     mean = sum(confidences) / len(confidences) if confidences else None
     return LabelReport(made, kept, tuple(failed), mean)
 
 
 def plan(images_folder: Path, output_folder: Path) -> list[Path]:
-    """The images to label, relative to their folder, each with a label map of its own."""
+    """The images to label, relative to their folder. Each has its own label map."""
     inside, root = output_folder.resolve(), images_folder.resolve()
     if inside == root:
-        raise MapError(f"{output_folder}: is the folder of the images, expected another for the label maps; name one")
+        raise DataError(f"{output_folder}: is the folder of the images; name another one for the label maps")
     files = [file for file in list_images(images_folder) if inside not in file.resolve().parents]
     if not files:
-        raise MapError(f"{images_folder}: holds no image outside {output_folder}, expected some; check both paths")
+        raise DataError(f"{images_folder}: holds no image outside {output_folder}; check both paths")
     images = [file.relative_to(images_folder) for file in files]
     taken: dict[Path, Path] = {}
     for image in images:
         for target in (label_map_path(output_folder, image), confidence_path(output_folder, image)):
             if (other := taken.setdefault(target, image)) != image:
-                raise MapError(
-                    f"{images_folder}: the label maps of {other} and {image} would both be {target.name}, expected "
-                    "names that differ before their suffix; rename one"
+                raise DataError(
+                    f"{images_folder}: the label maps of {other} and {image} would both be {target.name}; "
+                    "rename one, so that the names differ before their suffix"
                 )
     folders = {folder: target for target in taken for folder in target.parents}
     if clash := next((target for target in taken if target in folders), None):
-        raise MapError(
+        raise DataError(
             f"{images_folder}: the label map of {taken[clash]} would be {clash.name}, which is the folder of "
-            f"{taken[folders[clash]]}'s too, expected names that differ; rename one"
+            f"{taken[folders[clash]]}'s too; rename one"
         )
     return images
 
 
 def claim(output_folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder ours, or see that it is of the same network and settings."""
+    """Create the folder, or check that it was made with the same network and settings."""
     path = output_folder / LABELS_JSON
     if output_folder.exists() and not output_folder.is_dir():
-        raise MapError(f"{output_folder}: is a file, expected a folder for the label maps; name another")
+        raise DataError(f"{output_folder}: is a file, expected a folder for the label maps")
     if not path.exists():
         if output_folder.exists() and any(output_folder.iterdir()):
-            raise MapError(
+            raise DataError(
                 f"{output_folder}: is not empty and has no {LABELS_JSON}, expected a new folder or one of an earlier "
                 "run; name another"
             )
         output_folder.mkdir(parents=True, exist_ok=True)
-        write(path, to_json(settings))
+        write_json(path, settings, indent=2)
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise MapError(f"{path}: is no JSON object, expected what an earlier run wrote; name another folder")
+        raise DataError(f"{path}: is no JSON object and so not of an earlier run; name another folder")
     # As JSON holds them: a tuple is a list there.
     for key, value in json.loads(json.dumps(settings)).items():
         if key != "network" and found.get(key) != value:  # a network is its bytes, whatever its file is called
-            raise MapError(
+            raise DataError(
                 f"{output_folder}: its label maps were made with {key} {json.dumps(found.get(key))}, this run has "
                 f"{json.dumps(value)}; name another folder, or remove that one"
             )
-
-
-def to_json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2) + "\n").encode()  # names of files may be no UTF-8: JSON's escapes hold them
 
 
 def write(path: Path, data: bytes) -> None:

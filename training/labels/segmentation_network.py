@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import ContractError, EngineError
+from sdk.errors import first_line
 
 from .label_sets import LABEL_SETS, LabelSet
 from .network_options import NetworkOptions, Triple, check_metadata
@@ -77,7 +78,7 @@ class SegmentationNetwork:
             raise EngineError(f"{path}: cannot be read ({error.strerror}), expected an ONNX file; check it") from None
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise EngineError(
-                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}), expected a segmentation network; export "
+                f"{path}: ONNX Runtime cannot load it ({first_line(error)}), expected a segmentation network; export "
                 "it again"
             ) from None
         said = self._metadata()
@@ -147,7 +148,7 @@ class SegmentationNetwork:
             return np.asarray(self._session.run([self._output_name], {self._input_name: batch})[0])
         except Exception as error:
             raise EngineError(
-                f"{self._path}: ONNX Runtime failed on an input {batch.shape} ({_first_line(error)}), expected label "
+                f"{self._path}: ONNX Runtime failed on an input {batch.shape} ({first_line(error)}), expected label "
                 "maps; check the size with --height and --width"
             ) from None
 
@@ -279,7 +280,3 @@ def _confidence(channels: Floats) -> npt.NDArray[np.uint8]:
     if not (channels.min() >= 0.0 and np.abs(channels.sum(axis=0) - 1.0).max() < 1e-2):
         top = 1.0 / np.exp(channels - top).sum(axis=0)
     return np.asarray(np.rint(np.clip(top, 0.0, 1.0) * 255.0), dtype=np.uint8)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -11,7 +11,7 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from sdk import ContractError, DataError, EngineError, FrameError, MapError
+from sdk import ContractError, DataError, EngineError, FrameError
 from training.cli.labels import labels_command
 from training.labels import label_maps
 from training.labels.label_maps import confidence_path, label_images, label_map_path
@@ -288,20 +288,20 @@ def test_a_folder_of_another_network_or_of_something_else_is_left_alone(images, 
     before = {name: (out / name).read_bytes() for name in tree(out)}
     other = SegmentationNetwork(make_network(tmp_path / "o.onnx", layout="nhwc", dtype="uint8"), CITY)
     with pytest.raises(
-        MapError, match=r'its label maps were made with network_sha256 "\w{64}", this run has "\w{64}"; name'
+        DataError, match=r'its label maps were made with network_sha256 "\w{64}", this run has "\w{64}"; name'
     ):
         label_images(images, out, other)
     assert {name: (out / name).read_bytes() for name in tree(out)} == before
-    with pytest.raises(MapError, match=r"is the folder of the images"):
+    with pytest.raises(DataError, match=r"is the folder of the images"):
         label_images(images, images, network)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    with pytest.raises(MapError, match=r"full: is not empty and has no labels.json"):
+    with pytest.raises(DataError, match=r"full: is not empty and has no labels.json"):
         label_images(images, tmp_path / "full", network)
-    with pytest.raises(MapError, match=r"is a file, expected a folder"):
+    with pytest.raises(DataError, match=r"is a file, expected a folder"):
         label_images(images, tmp_path / "full" / "thesis.tex", network)
     (out / "labels.json").write_text("[")
-    with pytest.raises(MapError, match=r"labels.json: is no JSON object"):
+    with pytest.raises(DataError, match=r"labels.json: is no JSON object"):
         label_images(images, out, network)
 
 
@@ -346,14 +346,14 @@ def test_output_inside_the_images_is_not_labelled(images, network):
 
 def test_two_images_of_one_name_are_told_before_anything_is_written(images, network, tmp_path):
     cv2.imwrite(str(images / "a" / "0.bmp"), np.zeros((20, 20, 3), np.uint8))
-    with pytest.raises(MapError, match=r"the label maps of a/0\.bmp and a/0\.png would both be 0\.png"):
+    with pytest.raises(DataError, match=r"the label maps of a/0\.bmp and a/0\.png would both be 0\.png"):
         label_images(images, tmp_path / "out", network)
     (images / "a" / "0.bmp").rename(images / "a" / "0.confidence.bmp")
-    with pytest.raises(MapError, match=r"would both be 0\.confidence\.png"):
+    with pytest.raises(DataError, match=r"would both be 0\.confidence\.png"):
         label_images(images, tmp_path / "out", network)
     (images / "c.png").mkdir()
     (images / "a" / "0.confidence.bmp").rename(images / "c.png" / "1.bmp")
-    with pytest.raises(MapError, match=r"label map of c\.jpg would be c\.png, which is the folder of c\.png/1\.bmp's"):
+    with pytest.raises(DataError, match=r"label map of c\.jpg would be c\.png, which is the folder of c\.png/1\.bmp's"):
         label_images(images, tmp_path / "out", network)
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="there is no such folder"):

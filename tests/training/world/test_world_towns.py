@@ -242,11 +242,11 @@ def test_the_verb_writes_a_set_and_says_what_is_wrong(tmp_path: Path, monkeypatc
     assert record["frames"] == len(read_rows(tmp_path / "set")) == 3 * 1 * 5 * 2
     assert record["towns"] == {"train": 1, "val": 1, "test": 1}
     again = CliRunner().invoke(app, [str(tmp_path / "set"), *figures, "--seed", "5"])
-    assert isinstance(again.exception, sdk.MapError)
+    assert isinstance(again.exception, sdk.UsageError)
     assert "choose another folder" in str(again.exception)
     (tmp_path / "file").write_text("")
     blocked = CliRunner().invoke(app, [str(tmp_path / "file"), *figures])
-    assert isinstance(blocked.exception, sdk.EngineError)
+    assert isinstance(blocked.exception, sdk.WriteError)
     assert "expected a folder that can be written" in str(blocked.exception)
 
 
@@ -262,7 +262,7 @@ def test_the_verb_says_that_a_process_was_ended(
     app.command()(world_command)
     ended = CliRunner().invoke(app, [str(tmp_path / "set"), "--frames", "1"])
     assert isinstance(ended.exception, sdk.EngineError)
-    assert "run it again with fewer --processes, what was written is kept" in str(ended.exception)
+    assert "run it again with fewer --processes (finished frames are kept)" in str(ended.exception)
 
 
 def test_the_verb_takes_no_mistake_of_ours_for_a_mistake_of_the_user(
