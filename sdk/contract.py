@@ -1,4 +1,4 @@
-"""What training, export and the device must agree on, as data that travels in every artefact."""
+"""The model contract: what training, export and the device agree on. It travels in every artefact."""
 
 from __future__ import annotations
 

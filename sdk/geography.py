@@ -1,4 +1,4 @@
-"""Positions: what they are, how far apart they are, and which lie within a radius."""
+"""Positions and the metres between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process or several that train together: who does what, and how results meet.
+"""One or several processes that train together: they share work and gather results.
 
 Started by `torchrun`, a process finds the others; started alone, it is the only one.
 """

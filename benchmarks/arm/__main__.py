@@ -1,4 +1,4 @@
-"""A proxy for the ARM row of the search benchmark: cycles of the distances of a query, ours and hnswlib's.
+"""Estimate the cycles of distance computations on ARM, for our index and for hnswlib.
 
     sudo apt install g++ g++-aarch64-linux-gnu llvm-19      and: pip install hnswlib
     python benchmarks/arm --quick                 3,000 places, under a minute

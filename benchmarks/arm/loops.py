@@ -1,4 +1,4 @@
-"""Cycles that llvm-mca sees in the inner loops of an aarch64 build. Used by arm_cycles.py."""
+"""Cycles of the inner loops of an aarch64 build, as llvm-mca estimates them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a large map takes to open and answer, and what adding to it costs.
+"""Time to open and query a large map, and the cost of adding to it.
 
     python benchmarks/maps/scale.py                                  100,000 places, no network
     python benchmarks/maps/scale.py --model models/<name>.onnx       with the network's share

@@ -1,4 +1,4 @@
-"""What fp16 and int8 cost in answers and gain in time, on real photographs.
+"""Measure what fp16 and int8 change in recall and time, on real photographs.
 
     python benchmarks/networks/precision.py models/efficientnet-lite0-gem.onnx --calibration FOLDER \\
         --sets sped_thumbs_607 essex3in1_thumbs_210

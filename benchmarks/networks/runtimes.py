@@ -1,4 +1,4 @@
-"""What each setting of a CPU runtime costs and gains: the figures behind sdk/backends/ort.py and ov.py.
+"""Measure the settings of the CPU runtimes: the figures behind sdk/backends/ort.py and ov.py.
 
     python benchmarks/networks/runtimes.py models/efficientnet-lite0-gem.onnx --threads 1
     python benchmarks/networks/runtimes.py models/efficientnet-lite0-gem.onnx --threads 2

@@ -1,4 +1,4 @@
-"""Networks against each other on data sets, query by query.
+"""Compare networks on data sets, query by query.
 
     python benchmarks/networks/students.py --sets gardens_point corridor \
         --models rgb0.onnx,rgb1.onnx ours0.onnx,ours1.onnx

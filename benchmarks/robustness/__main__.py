@@ -1,4 +1,4 @@
-"""What the index does with damaged files, wrong calls, and writers beside readers, next to its peers.
+"""Damaged files, wrong calls, and readers beside a writer: our index next to its peers.
 
     pip install hnswlib faiss-cpu usearch
     python benchmarks/robustness --quick          2,000 files, under a minute

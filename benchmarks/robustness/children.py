@@ -1,4 +1,4 @@
-"""Work in child processes that may die of it. Used by search_robustness.py."""
+"""Work in child processes, which may die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged index files: valid ones to start from, and what is done to them. Used by search_robustness.py.
+"""Damaged index files: the valid originals and the kinds of damage.
 
 "flip", "cut", "splice" and "zero" are accidents: the checksums no longer fit. "header", "links", "values" and "grown"
 are crafted: the bytes are changed and then every checksum is made right again, as whoever means harm would do.

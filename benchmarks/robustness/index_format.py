@@ -1,4 +1,4 @@
-"""The index file as csrc/file/format.hpp describes it, written down once more. Used by search_robustness.py."""
+"""A second description of the index file, independent of csrc/file/format.hpp."""
 
 from __future__ import annotations
 

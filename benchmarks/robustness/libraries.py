@@ -1,4 +1,4 @@
-"""Our index and its peers, called alike. Used by search_robustness.py."""
+"""Our index and its peers behind one interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged files opened, and what came of it, by our index and by its peers. Used by search_robustness.py."""
+"""Open damaged files with our index and its peers, and judge the outcome."""
 
 from __future__ import annotations
 

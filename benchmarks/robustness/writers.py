@@ -1,4 +1,4 @@
-"""One writer beside three readers, of our index and of its peers. Used by search_robustness.py."""
+"""One writer beside three readers, for our index and its peers."""
 
 from __future__ import annotations
 

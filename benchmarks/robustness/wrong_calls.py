@@ -1,4 +1,4 @@
-"""Wrong calls of our index and of its peers. Used by search_robustness.py."""
+"""Wrong calls of our index and its peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast the index answers, and how well, next to hnswlib, faiss, usearch and numpy on the same data.
+"""Speed and recall of the index, next to hnswlib, faiss, usearch and numpy on the same data.
 
     pip install hnswlib faiss-cpu usearch
     python benchmarks/search --quick                     small sets, under a minute

@@ -1,4 +1,4 @@
-"""Descriptors to search: synthetic ones in three kinds, and those of a network's own.
+"""Descriptors to search: three kinds of synthetic ones, and those of a network.
 
     traj    a drive through a city, seen again under moderate change: few directions matter, searches find easily
     trajh   the same under harsh change: the nearest are barely nearer than the rest, searches work hard

@@ -1,4 +1,4 @@
-"""Our index and the libraries that it is compared with, each behind the same call: a row in, ids out.
+"""Our index and its peers behind one call: a row in, ids out.
 
 Every graph has M = 16 (32 links at the base) and efConstruction = 200, every system searches with one thread. The
 three faiss graphs share their links, built with float32, which is at least as good as what each would have built

@@ -1,4 +1,4 @@
-"""What only a process of its own can tell: the time from a file to the first answer, and the memory of an index.
+"""Measurements that need a fresh process: time from a file to the first answer, and memory.
 
 Run by search.py as `python search_process.py load SYSTEM FILE QUERY` and `... weigh SYSTEM SET`; prints JSON.
 """

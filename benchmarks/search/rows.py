@@ -1,4 +1,4 @@
-"""The rows of the search benchmark: each takes a data set's field, and returns lines and what of ours failed."""
+"""The rows of the search benchmark. Each takes a data set and returns lines and failures."""
 
 from __future__ import annotations
 

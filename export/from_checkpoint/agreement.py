@@ -1,4 +1,4 @@
-"""Whether an exported graph still gives PyTorch's descriptors. Nothing here needs PyTorch."""
+"""Check that an exported graph gives PyTorch's descriptors. This module needs no PyTorch."""
 
 from __future__ import annotations
 

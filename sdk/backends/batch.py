@@ -1,4 +1,4 @@
-"""What a network is fed."""
+"""The check of a network's input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we need of CUDA, and no more: memory, one private stream, and graphs of what is enqueued on it."""
+"""The part of CUDA that engines need: memory, one private stream, and CUDA graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two ways to CUDA's driver from Python.
+"""Two providers of CUDA's driver API: cuda-bindings and pycuda.
 
 Both work in the device's primary context, which torch and TensorRT use too. It is current in a thread only within a
 `with cuda:` block, and what was current before is so again afterwards: nobody beside us finds another context, device

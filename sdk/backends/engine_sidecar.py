@@ -1,4 +1,4 @@
-"""What lies beside a TensorRT engine, `model.engine.json`: readable without a GPU, before TensorRT sees the engine.
+"""The sidecar of a TensorRT engine, `model.engine.json`: readable without a GPU, before TensorRT sees the engine.
 
 An engine runs only on the GPU and with the version of TensorRT that it was built with, and says neither. Its file stays
 a pure plan, which trtexec and C++ can load; all that we must know of it is here:

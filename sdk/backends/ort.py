@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs everywhere, needs no GPU, and uses one where the package for it is installed."""
+"""ONNX Runtime. It runs everywhere; with onnxruntime-gpu it can use a GPU."""
 
 from __future__ import annotations
 

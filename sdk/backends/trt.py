@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: runs an engine on the GPU that it was built for.
+"""TensorRT and TensorRT-RTX: run an engine on the GPU that it was built for.
 
 One way for all versions from 8.5 on: only names that all of them have are used
 (tests/sdk/backends/test_tensorrt_api.py).

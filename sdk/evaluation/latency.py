@@ -1,4 +1,4 @@
-"""How long a query takes on this machine, stage by stage, cold and warm."""
+"""Latency of queries on this machine, stage by stage, cold and warm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening whatever holds frames: a folder, a CSV of places, an image or a video."""
+"""Open any source of frames: a folder, a CSV of places, an image or a video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source of frames is: frames in order, each with the facts that are known about it."""
+"""Sources of frames: frames in order, each with what is known about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A graph that is built beside the answers: searches and changes go on, and whoever leaves does not wait for it."""
+"""A thread that builds the graph while searches and changes continue."""
 
 from __future__ import annotations
 

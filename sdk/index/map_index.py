@@ -1,4 +1,4 @@
-"""The index beside a map: derived from it, checked against it, and never believed over it."""
+"""The index beside a map. The map is the truth; a wrong index is rebuilt."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ from .stamp import IndexStamp
 __all__ = ["GRAPH_FROM", "MapIndex", "Progress"]
 
 # Places. Below this a scan of sketches takes 0.07 to 0.1 ms (512 values, one core of a Zen 5), far less than the
-# network, and a robot has better uses for the minute or more of a core that a graph takes (benchmarks/maps/scale.py).
+# network. Building a graph costs about a core-minute (benchmarks/maps/scale.py).
 GRAPH_FROM = 50_000
 
-WORTH_SAVING = 1000  # places; fewer are indexed again sooner than the file is written
+WORTH_SAVING = 1000  # places; indexing fewer again is faster than writing the file
 Answer = TypeVar("Answer")
-UNKNOWN = IndexStamp(MapState(0, -1), 0)  # of an index that is being changed: equal to no map's
+UNKNOWN = IndexStamp(MapState(0, -1), 0)  # of an index that is being changed: equals no map's stamp
 
 
 class MapIndex:
     """The search structure over one map's descriptors, kept in step with it.
 
-    Searches are safe beside anything; changes take turns. A large index gets its graph from a thread of its own, and
-    answers without it meanwhile; `close` ends that, and so does forgetting the index.
+    Searches may run at any time; changes take turns. A separate thread builds the graph of a large index, which answers
+    without it meanwhile. `close`, or dropping the index, ends that thread.
 
     Attributes:
-        origin: where it came from, for `map verify`: "read", "extended by 12 places" or "rebuilt: <why>".
+        origin: how it was made, for `map verify`: "read", "extended by 12 places" or "rebuilt: <why>".
     """
 
     def __init__(self, place_map: PlaceMap, progress: Progress | None = None) -> None:
-        """Read the index file if the map's journal leads from it to the map, else build the index anew.
+        """Read the index file if the map's journal leads from it to the map; otherwise rebuild the index.
 
         Args:
             place_map: an open map.
-            progress: told of long work that somebody waits for, in the thread that waits.
+            progress: called during long work, in the thread that waits for it.
 
         Raises:
             MapError: a descriptor in the map is damaged.
         """
         self._map = place_map
         self._progress = progress
-        self._unsaved = 0  # places that the file does not have as they are here
+        self._unsaved = 0  # places that the file lacks, or has in another state
         self._graph: GraphThread | None = None  # of `_index`
         self._stopped = False
-        # For `_index` and what is said about it. Nobody waits for a GraphThread while holding it.
+        # Guards `_index` and its stamp. Nobody waits for a GraphThread while holding it.
         self._lock = threading.RLock()
         self.path = index_path(place_map.file)
         with self._lock:
@@ -76,23 +76,20 @@ class MapIndex:
 
     @property
     def graph_error(self) -> Exception | None:
-        """Why the thread that builds the graph ended without one; None if it did not."""
+        """The error that ended the graph's thread; None if there was none."""
         return self._graph.error if self._graph is not None else None
 
     @property
     def num_rows(self) -> int:
-        """Rows that the index holds: its places, and those removed or replaced since it was built."""
+        """Rows of the index: its places, and those removed or replaced since it was built."""
         return len(self._index) + self._index.removed
 
     def method(self, k: int = 5) -> str:
-        """The way that a search for k places takes: "scan", "sketch" or "graph"; see `PlaceIndex`."""
+        """The method of a search for k places: "scan", "sketch" or "graph"; see `PlaceIndex`."""
         return self._mended(lambda index: method_of(index, k))
 
     def graph_recall(self, sample: int = 500) -> float:
-        """Share of an even sample of the map's places that a search by graph finds as an exact scan does.
-
-        A graph loses places where thousands of frames are identical, a covered lens say; 1 without a graph.
-        """
+        """Share of an even sample of the map's places that a graph search finds as an exact scan does; 1 without a graph."""
         pairs = [pair for batch in self._map.stored() for pair in batch]
         chosen = pairs[:: max(1, len(pairs) // sample)]
         if not chosen or not self.has_graph:
@@ -102,32 +99,32 @@ class MapIndex:
         return float(np.mean(found >= self._index.search(descriptors, 1, exact=True)[1] - 1e-6))
 
     def search(self, descriptors: Descriptors, k: int) -> tuple[npt.NDArray[np.int64], Descriptors]:
-        """See `PlaceIndex.search`; k may be larger than any index. A file that proves damaged is built anew first."""
+        """See `PlaceIndex.search`. k may exceed the number of places. A damaged index is rebuilt first."""
         return self._mended(lambda index: index.search(descriptors, min(k, max(1, len(index)))))
 
     def add(self, pairs: Sequence[Pair]) -> None:
-        """Follow `PlaceMap.add_many`, which returned `pairs`."""
+        """Apply what `PlaceMap.add_many` returned."""
         descriptors = self._map.decode(pairs)
         with self._changing(fresh=pairs):
             self._index.add([place_id for place_id, _ in pairs], descriptors)
 
     def remove(self, pairs: Sequence[Pair]) -> None:
-        """Follow `PlaceMap.remove`, which returned `pairs`."""
+        """Apply what `PlaceMap.remove` returned."""
         with self._changing(lost=pairs):
             self._index.remove([place_id for place_id, _ in pairs])
 
     def replace(self, old: Pair, new: Pair) -> None:
-        """Follow `PlaceMap.update`, which returned `old` and `new`."""
+        """Apply what `PlaceMap.update` returned."""
         descriptor = self._map.decode([new])
         with self._changing(lost=[old], fresh=[new]):
             self._index.remove([old[0]])
             self._index.add([new[0]], descriptor)
 
     def refresh(self, *, wait: bool = True) -> None:
-        """Follow changes that another process made.
+        """Apply changes that another process made.
 
         Args:
-            wait: also while the index is being saved or built anew; else leave it then to the next call.
+            wait: wait while the index is being saved or rebuilt; otherwise leave the changes to the next call.
         """
         if self._map.state == self._follows.state or not self._lock.acquire(blocking=wait):
             return
@@ -139,34 +136,31 @@ class MapIndex:
             self._lock.release()
 
     def build_graph(self) -> None:
-        """Wait for the graph, if the map is large enough for one; queries and changes go on meanwhile.
+        """Wait for the graph, if the map is large enough for one. Queries and changes continue.
 
         Raises:
-            Exception: what the build ended with; what `progress` raised, which cancels it.
+            Exception: the error of the build. An exception that `progress` raises cancels the build.
         """
         with self._lock:
             if self._graph is not None and not self._graph.is_alive() and not self.has_graph:
-                self._graph = None  # it failed, or was cancelled: once more
+                self._graph = None  # it failed or was cancelled: try again
             self._start_graph()
         while (graph := self._graph) is not None:
             graph.wait(self._tell_graph)
-            if self._graph is graph:  # else the index was built anew meanwhile, and its graph with it
+            if self._graph is graph:  # else the index was rebuilt meanwhile, and gets a new graph
                 if graph.error is not None:
                     raise graph.error
                 return
 
     def save(self) -> bool:
-        """Write the index file if it is not up to date; False where it cannot be written.
-
-        Nothing is lost then but the time to build it: the map is the truth.
-        """
+        """Write the index file if it is not up to date. False if it cannot be written, which loses only build time."""
         with self._lock:
             if self._unsaved == 0:
                 return True
             if self._map.read_only or self._follows == UNKNOWN or self._is_graph_at_stake():
                 return False
-            sweep(self.path, "tmp", mine=False)  # what killed processes were writing
-            self.verify()  # what is damaged would not be written
+            sweep(self.path, "tmp", mine=False)  # unfinished files of killed processes
+            self.verify()  # a damaged index must not be written
             try:
                 save_index(self._index, self._map, self._follows)
             except IndexFileError:  # no room, say
@@ -175,11 +169,11 @@ class MapIndex:
             return True
 
     def verify(self) -> None:
-        """Check every byte of the index file, and build the index anew if it is damaged: see `origin`."""
+        """Check every byte of the index file, and rebuild the index if it is damaged: see `origin`."""
         self._mended(lambda index: index.verify())
 
     def stop(self) -> None:
-        """Build no graph any more: wait for the thread that does so, some hundred rows or a save at most."""
+        """Stop building a graph, and wait for its thread: a few hundred rows, or a save, at most."""
         with self._lock:
             self._stopped = True
             graph = self._graph
@@ -208,13 +202,13 @@ class MapIndex:
             elif self._map.state != self._follows.state and (why := self._catch_up()) is not None:
                 self._rebuild(why)
         self._use_costs()
-        # Now, and not only when it is closed: a robot that is switched off would do this work at each start.
+        # Save now and not only at closing, or a robot that is switched off would repeat this work at each start.
         if self._unsaved >= WORTH_SAVING:
             self.save()
         self._start_graph()
 
     def _catch_up(self) -> str | None:
-        """Follow what has changed in the map; None, or why the index must be built anew."""
+        """Apply what changed in the map. Returns None, or why the index must be rebuilt."""
         changes = changes_since(self._map, self._follows, self._index.last_id)
         if changes is None:
             return "its index is of another state of the map"
@@ -236,7 +230,7 @@ class MapIndex:
     def _rebuild(self, why: str) -> None:
         index, follows = derive_index(self._map, self._tell_index)
         if self._graph is not None:
-            self._graph.cancel()  # it builds the graph of an index that nobody will ask
+            self._graph.cancel()  # its index is no longer used
             self._graph = None
         self._index, self._follows = index, follows
         self._use_costs()
@@ -244,7 +238,7 @@ class MapIndex:
         self._unsaved = max(1, len(index))
 
     def _mended(self, ask: Callable[[PlaceIndex], Answer]) -> Answer:
-        """What the index says; if a part of its file that is needed for that is damaged, what a new one says."""
+        """Ask the index; if the part of its file that is needed is damaged, rebuild it and ask again."""
         while True:
             index = self._index
             try:
@@ -253,7 +247,7 @@ class MapIndex:
                 self._replace(index, error)
 
     def _replace(self, index: PlaceIndex, error: Exception) -> None:
-        """Build the index anew because this one's file is damaged, unless another thread has done it."""
+        """Rebuild the index because its file is damaged, unless another thread did so."""
         with self._lock:
             if self._index is index:
                 self._rebuild(reason(error, self._map))
@@ -261,8 +255,8 @@ class MapIndex:
 
     @contextlib.contextmanager
     def _changing(self, *, lost: Sequence[Pair] = (), fresh: Sequence[Pair] = ()) -> Iterator[None]:
-        # The state comes from what the index takes in, not from the map: a change that went past us shows at the next
-        # look. What is interrupted in here leaves an index that no state describes, and the next look rebuilds it.
+        # The stamp comes from the changes applied to the index, not from the map, so a missed change shows at the next
+        # refresh. An interruption in this block leaves an index without a valid stamp, and the next refresh rebuilds it.
         with self._lock:
             rows = self.num_rows
             state, losses = self._follows.state.plus(lost, sign=-1).plus(fresh), self._follows.losses + len(lost)
@@ -271,7 +265,7 @@ class MapIndex:
             try:
                 yield
             except IndexFileError as error:
-                self._replace(self._index, error)  # from the map, which has changed already
+                self._replace(self._index, error)  # from the map, which already has the change
                 return
             self._follows = IndexStamp(state, losses)
             self._thin_out()
@@ -288,7 +282,7 @@ class MapIndex:
             self._index.set_costs(search_costs())
 
     def _start_graph(self) -> None:
-        """Build the graph beside what follows, once for an index that is large enough."""
+        """Start the thread that builds the graph, once for an index that is large enough."""
         due = len(self._index) >= GRAPH_FROM and not self._index.has_graph
         if due and self._graph is None and not self._stopped:
             self._graph = GraphThread(self._index, weakref.WeakMethod(self._graph_ended))
@@ -305,7 +299,7 @@ class MapIndex:
                 self.save()
 
     def _is_graph_at_stake(self) -> bool:
-        """Whether a large index without its graph would take the place of one that has it, which took minutes."""
+        """Whether saving would replace an index file that has a graph by one without it."""
         if len(self._index) < GRAPH_FROM or self._index.has_graph:
             return False
         try:
@@ -316,7 +310,7 @@ class MapIndex:
             return False
 
     def _tell_index(self, done: int, total: int) -> None:
-        # Who waits for it is told; from a thread of ours nobody is.
+        # The graph's thread reports nothing: nobody waits for it.
         if self._progress is not None and not isinstance(threading.current_thread(), GraphThread):
             self._progress("index", done, total)
 

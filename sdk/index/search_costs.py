@@ -1,4 +1,4 @@
-"""What searching costs on this machine: measured once, kept in the user's cache, never worth an exception."""
+"""The cost of searching on this machine, measured once and cached. Failures are never errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which moment of a map an index follows."""
+"""The moment of a map that an index follows."""
 
 from __future__ import annotations
 

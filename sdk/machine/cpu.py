@@ -1,4 +1,4 @@
-"""Which CPU this is. Apart from `device`, whose imports would make every start of a localiser slower."""
+"""The name of this CPU. Separate from `device`, whose imports would slow the start of a Localizer."""
 
 from __future__ import annotations
 

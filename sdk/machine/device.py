@@ -1,4 +1,4 @@
-"""What machine this is: for figures that say where they come from, and for finding out what is missing."""
+"""Facts about this machine, for reports and for `structvpr doctor`."""
 
 from __future__ import annotations
 

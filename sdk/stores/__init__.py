@@ -1,4 +1,4 @@
-"""Where places live: one protocol, `PlaceStore`, with one implementation for each kind of storage."""
+"""Stores of places: one protocol, `PlaceStore`, with one implementation for each kind of storage."""
 
 from __future__ import annotations
 

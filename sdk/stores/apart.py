@@ -1,4 +1,4 @@
-"""Matches that lie apart from each other: different places, not neighbouring frames of one."""
+"""Matches that are different places, and not neighbouring frames of one place."""
 
 from __future__ import annotations
 

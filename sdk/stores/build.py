@@ -1,4 +1,4 @@
-"""Maps from whole sources: all of a source, or nothing."""
+"""Build a map from a whole source, or leave nothing behind."""
 
 from __future__ import annotations
 

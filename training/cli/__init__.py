@@ -25,15 +25,13 @@ def train() -> None:
 def init_command(
     weights: Annotated[
         Path,
-        typer.Option(help="ImageNet weights as published for that backbone, .pth.", show_default=False),
+        typer.Option(help="Published ImageNet weights of the backbone, a .pth file.", show_default=False),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write.", show_default=False)],
-    backbone: Annotated[str, typer.Option(help="efficientnet_lite0 or mobilenet_v2.")] = "efficientnet_lite0",
-    name: Annotated[
-        str | None, typer.Option(help="What people call the model; default: the backbone's name and -gem.")
-    ] = None,
-    height: Annotated[int, typer.Option(help="Rows of the network's input, px.")] = 240,
-    width: Annotated[int, typer.Option(help="Columns of the network's input, px.")] = 320,
+    backbone: Annotated[str, typer.Option(help="Trunk: efficientnet_lite0 or mobilenet_v2.")] = "efficientnet_lite0",
+    name: Annotated[str | None, typer.Option(help="Name of the model; default: the backbone's name and -gem.")] = None,
+    height: Annotated[int, typer.Option(help="Height of the network's input, px.")] = 240,
+    width: Annotated[int, typer.Option(help="Width of the network's input, px.")] = 320,
 ) -> None:
     """Make a checkpoint from public ImageNet weights, untrained for places: something to start with.
 

@@ -1,4 +1,4 @@
-"""structvpr demo: the main job on a street that we draw ourselves, with the verbs that a user has."""
+"""structvpr demo: build a map of a rendered street and localise in it, with the user's own verbs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to write; made if missing.")] = Path("demo"),
-    model: Annotated[Path | None, typer.Option(help="The network; default: the one that comes along.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the street: another seed, another street.")] = 0,
+    folder: Annotated[Path, typer.Argument(help="Folder to write. Created if missing.")] = Path("demo"),
+    model: Annotated[Path | None, typer.Option(help="The network; default: the one in this package.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the street.")] = 0,
 ) -> None:
-    """Map a drawn street by day, localise it at dusk.
+    """Map a rendered street by day, and localise in it at dusk.
 
-    Renders both drives, builds a map, asks it, judges the answers and writes report.html. The dusk is driven 1.2 m
-    to the side, with other cars and people. Its positions lie outside its folder and are read when every frame has
+    Renders both drives, builds a map, queries it, judges the answers and writes report.html. The dusk drive is 1.2 m
+    to the side and has other cars and people. Its positions lie outside its folder and are read after every frame has
     been answered. Each step prints the command that does the same with your own images.
 
     \b

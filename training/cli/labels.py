@@ -18,32 +18,36 @@ NAMED = 5  # images that could not be read, named at the end
 
 
 def labels_command(
-    images_folder: Annotated[Path, typer.Argument(help="Images, in subfolders too.", show_default=False)],
-    output_folder: Annotated[Path, typer.Argument(help="Where the label maps go.", show_default=False)],
-    network: Annotated[Path, typer.Option(help="ONNX segmentation network.", show_default=False)],
+    images_folder: Annotated[Path, typer.Argument(help="Folder of images, with subfolders.", show_default=False)],
+    output_folder: Annotated[Path, typer.Argument(help="Folder for the label maps.", show_default=False)],
+    network: Annotated[Path, typer.Option(help="The segmentation network, an ONNX file.", show_default=False)],
     label_set: Annotated[
         str | None,
-        typer.Option(help="cityscapes19, ade20k150, ade20k150_png or camvid11; default: the network's word."),
+        typer.Option(help="cityscapes19, ade20k150, ade20k150_png or camvid11; default: from the network's metadata."),
     ] = None,
-    height: Annotated[int | None, typer.Option(help="Rows of the network's input, px, if it takes any.")] = None,
-    width: Annotated[int | None, typer.Option(help="Columns of the network's input, px, if it takes any.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height of the input, px, if the network accepts any.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the input, px, if the network accepts any.")] = None,
     scale: Annotated[float | None, typer.Option(help="The input is (pixel * scale - mean) / std.")] = None,
-    mean: Annotated[Triple | None, typer.Option(help="See --scale; one number a colour.")] = None,
-    std: Annotated[Triple | None, typer.Option(help="See --scale; one number a colour.")] = None,
-    colour: Annotated[str | None, typer.Option(help="Order of the input's colours: rgb or bgr; default: rgb.")] = None,
-    input_layout: Annotated[str | None, typer.Option(help="nchw or nhwc, where shapes leave it open.")] = None,
-    output_name: Annotated[str | None, typer.Option(help="Which output, where there are several.")] = None,
-    output: Annotated[str | None, typer.Option(help="nchw, nhwc or ids, where shapes leave it open.")] = None,
+    mean: Annotated[Triple | None, typer.Option(help="See --scale. One number per colour.")] = None,
+    std: Annotated[Triple | None, typer.Option(help="See --scale. One number per colour.")] = None,
+    colour: Annotated[str | None, typer.Option(help="Channel order of the input: rgb or bgr; default: rgb.")] = None,
+    input_layout: Annotated[
+        str | None, typer.Option(help="Layout of the input, nchw or nhwc, if its shape is ambiguous.")
+    ] = None,
+    output_name: Annotated[str | None, typer.Option(help="Name of the output, if there are several.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Layout of the output, nchw, nhwc or ids, if its shape is ambiguous.")
+    ] = None,
 ) -> None:
-    """Label every image of a folder with a segmentation network: what the seg branch is trained on.
+    """Write the label maps that train the segmentation branch, with a segmentation network.
 
-    Writes a palette PNG beside each image's relative path, its confidence where the network gives logits or
-    probabilities, and labels.json. An interrupted run goes on where it stopped.
+    Writes a palette PNG for each image, under the same relative path, and labels.json. If the network gives logits or
+    probabilities, it also writes a confidence per pixel. Run the same command again to continue an interrupted run.
 
     \b
     Example: with ESPNetv2, see `structvpr train espnetv2 --help`
       structvpr train labels photos/ labels/ --network espnetv2.onnx
-    Example: with a network of your own, which takes float32 as ImageNet's do
+    Example: with your own network, which takes float32 with ImageNet's mean and std
       structvpr train labels photos/ labels/ --network segformer.onnx --label-set ade20k150 \\
         --mean 123.675 116.28 103.53 --std 58.395 57.12 57.375
     """
@@ -84,14 +88,16 @@ def labels_command(
 
 
 def espnetv2_command(
-    weights: Annotated[Path, typer.Argument(help="espnetv2_s_2.0_city_1024x512.pth of EdgeNets.", show_default=False)],
+    weights: Annotated[
+        Path, typer.Argument(help="EdgeNets' weights, espnetv2_s_2.0_city_1024x512.pth.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.", show_default=False)],
-    height: Annotated[int, typer.Option(help="Rows of its input, px, a multiple of 16.")] = 384,
-    width: Annotated[int, typer.Option(help="Columns of its input, px, a multiple of 16.")] = 512,
+    height: Annotated[int, typer.Option(help="Height of the input, px, a multiple of 16.")] = 384,
+    width: Annotated[int, typer.Option(help="Width of the input, px, a multiple of 16.")] = 512,
 ) -> None:
-    """Make a street segmentation network (ESPNetv2, Cityscapes classes) of its public weights.
+    """Export a street segmentation network (ESPNetv2, Cityscapes classes) from its public weights.
 
-    Choose a size of your images' proportions. Take the weights (3.4 MB, MIT) from
+    Choose an input size with the aspect ratio of your images. The weights (3.4 MB, MIT licence) are in
     github.com/sacmehta/EdgeNets, model/segmentation/model_zoo/espnetv2.
 
     \b

@@ -1,4 +1,4 @@
-"""structvpr train world: a data set that is drawn, with exact positions and exact label maps."""
+"""structvpr train world: render a data set with exact positions and label maps."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ __all__ = ["world_command"]
 
 
 def world_command(
-    folder: Annotated[Path, typer.Argument(help="Where to write; made if missing.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to write. Created if missing.", show_default=False)],
     frames: Annotated[
-        int, typer.Option(min=1, help="At least as many; towns are whole, so there may be more.")
+        int, typer.Option(min=1, help="Minimum number of frames. Towns are complete, so there may be more.")
     ] = 20000,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other towns.")] = 0,
-    height: Annotated[int, typer.Option(min=32, help="Rows of a frame, px.")] = 240,
-    width: Annotated[int, typer.Option(min=32, help="Columns of a frame, px.")] = 320,
-    streets_per_town: Annotated[int, typer.Option(min=1, help="Streets of a town, the region to search in.")] = 4,
-    street_length_m: Annotated[float, typer.Option(help="Of the part that is driven along.")] = 150.0,
-    queries_per_street: Annotated[int, typer.Option(min=1, help="Drives of a street beside its reference.")] = 4,
-    spacing_m: Annotated[float, typer.Option(help="Between two frames of a drive.")] = 3.0,
-    processes: Annotated[int | None, typer.Option(min=1, help="That render; default: one a core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the towns.")] = 0,
+    height: Annotated[int, typer.Option(min=32, help="Height of a frame, px.")] = 240,
+    width: Annotated[int, typer.Option(min=32, help="Width of a frame, px.")] = 320,
+    streets_per_town: Annotated[
+        int, typer.Option(min=1, help="Streets per town. A query is searched within its town.")
+    ] = 4,
+    street_length_m: Annotated[float, typer.Option(help="Length of a street, m.")] = 150.0,
+    queries_per_street: Annotated[
+        int, typer.Option(min=1, help="Query drives per street, besides the reference drive.")
+    ] = 4,
+    spacing_m: Annotated[float, typer.Option(help="Distance between two frames of a drive, m.")] = 3.0,
+    processes: Annotated[int | None, typer.Option(min=1, help="Rendering processes; default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write a data set of drawn towns: frames, label maps, places.csv with regions and splits.
+    """Render a data set of towns: frames, label maps, and a places.csv with regions and splits.
 
-    Run it again with the same figures to go on where it was interrupted. The same figures give the same bytes.
+    Run the same command again to continue an interrupted run. On one machine the same options give the same files.
 
     \b
     Example

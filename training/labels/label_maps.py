@@ -1,4 +1,4 @@
-"""Label maps of a whole data set, by a segmentation network: once, before training.
+"""Write the label maps of a data set with a segmentation network, once, before training.
 
     IMAGES/a/0001.jpg  ->  OUTPUT/a/0001.png              palette PNG, the ids of a label set
                            OUTPUT/a/0001.confidence.png   grey PNG, 0 to 255 for 0 to 1, if the network gives it

@@ -1,4 +1,4 @@
-"""Label maps as PNG: written with a palette, so that a viewer shows colours; read back as the numbers.
+"""Label maps as PNG files with a palette: viewers show colours, and reading gives the numbers.
 
 OpenCV writes no palettes, and gives the colours of those it reads, from which the numbers cannot be had where two
 classes share a colour.

@@ -1,4 +1,4 @@
-"""Which number means what in a label map, and what that is to a place: three published label sets.
+"""The classes of three published label sets, and the cluster of each class.
 
 The six clusters and their order were read off the authors' poster, whose label maps use the first six colours of the
 ADE20K palette. Which class belongs to which cluster is a reconstruction: what stands where it was built is structure,

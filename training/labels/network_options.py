@@ -1,4 +1,4 @@
-"""What a segmentation network's file says of itself, and what a user says where that leaves something open."""
+"""Options of a segmentation network: from its file's metadata, completed by the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any ONNX segmentation network: what it takes, what it gives, found from the file or told.
+"""Any ONNX segmentation network: its input and output, found from the file or given.
 
 What a network file says of itself may stand in its `metadata_props["segmentation"]`, a JSON object with any of
 `label_set` (a name in `LABEL_SETS`), `scale`, `mean`, `std` and `colour`. The input is (pixel * scale - mean) / std.

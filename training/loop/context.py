@@ -1,4 +1,4 @@
-"""What all runs of a study share: data sets, initial weights, processes, progress."""
+"""The context of a study: data sets, initial weights, processes and progress, shared by all runs."""
 
 from __future__ import annotations
 

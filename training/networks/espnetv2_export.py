@@ -1,4 +1,4 @@
-"""ESPNetv2 as an ONNX file that labels frames: preprocessing inside, logits of the 19 Cityscapes classes outside."""
+"""Export ESPNetv2 to ONNX, with the preprocessing inside and the logits of the 19 Cityscapes classes as output."""
 
 from __future__ import annotations
 

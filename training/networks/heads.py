@@ -1,4 +1,4 @@
-"""From feature maps to a raw descriptor: a head that keeps a little of the layout, and how it starts.
+"""A head that turns feature maps into a raw descriptor and keeps some spatial layout, and its initial fit.
 
 Global pooling survives a shift of the viewpoint and loses to night and season; cells of a grid are the other way
 round. A camera in another lane, or on the other side of a path, sees its image shifted sideways, hardly ever up or

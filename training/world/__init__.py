@@ -1,4 +1,4 @@
-"""A synthetic street, drawn by ourselves: images, exact positions and exact label maps, from a seed.
+"""A synthetic street, rendered from a seed: images, exact positions and exact label maps.
 
     world = World(seed=0, length_m=300.0)
     poses = traverse(300.0, spacing_m=2.5, seed=1)

@@ -1,4 +1,4 @@
-"""Where the camera is, and what it sees where.
+"""The camera: its pose and its projection.
 
 Axes: x along the street, y to the left, z up, metres. In the camera: right, down, forward. Pixels: columns u and rows
 v, whole numbers at the pixels' centres.

@@ -1,4 +1,4 @@
-"""When, in which weather and with which camera settings a frame is taken."""
+"""The conditions of a frame: time, season, weather and camera settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a painted view to a frame: light, weather, air, sky, lens.
+"""Turn a painted view into a frame: light, weather, air, sky, lens.
 
 Colour and surface byte come from the G-buffer; nothing here can move a label.
 """

@@ -1,4 +1,4 @@
-"""Drives along a street: the one that maps it, and those that come back by night, in snow, on another lane."""
+"""Drives along a street: a reference, and returns at night, in snow or on another lane."""
 
 from __future__ import annotations
 

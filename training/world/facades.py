@@ -1,4 +1,4 @@
-"""The fronts of the houses: what the places of the synthetic street are recognised by.
+"""House fronts, by which the places of the synthetic street are recognised.
 
 Houses of a block share a `FacadeStyle` from a small stock, so neighbours look alike and streets repeat themselves.
 """

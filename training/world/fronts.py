@@ -1,4 +1,4 @@
-"""Fronts that are no dwelling houses: halls, offices, churches, blank walls."""
+"""Fronts of other buildings: halls, offices, churches, blank walls."""
 
 from __future__ import annotations
 

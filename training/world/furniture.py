@@ -1,4 +1,4 @@
-"""What stands at the kerb: lamps, signs, traffic lights."""
+"""Street furniture: lamps, signs, traffic lights."""
 
 from __future__ import annotations
 

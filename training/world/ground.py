@@ -1,4 +1,4 @@
-"""What one drives and walks on: asphalt, paint, kerbs, slabs."""
+"""The ground: asphalt, paint, kerbs, slabs."""
 
 from __future__ import annotations
 

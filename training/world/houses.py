@@ -1,4 +1,4 @@
-"""Houses with what sticks out of them, and the gardens between them."""
+"""Houses with their protruding parts, and the gardens between them."""
 
 from __future__ import annotations
 

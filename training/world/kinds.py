@@ -1,4 +1,4 @@
-"""Kinds of streets: which plots follow each other, how wide the street is, what stands at its kerbs."""
+"""Kinds of streets: the order of plots, the width of the street, and what stands at its kerbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a place is known by from afar: towers, chimneys, cranes behind the houses; monuments; what spans the street."""
+"""Landmarks: towers, chimneys and cranes behind the houses, monuments, and what spans the street."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The light of the synthetic world: sun, sky, haze, lamps; and the lens and the sensor that take it in.
+"""Light: sun, sky, haze and lamps; and the lens and sensor that capture it.
 
 Colours are products in display space, not physics: a surface's colour times a gain per way of taking light. It
 looks right from noon to dusk, is cheap, and leaves geometry and labels alone.

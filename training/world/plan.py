@@ -1,4 +1,4 @@
-"""What a set of towns is made of: how many towns and streets, which drives along each, where every frame is taken."""
+"""The plan of a set of towns: towns, streets, drives, and the position of every frame."""
 
 from __future__ import annotations
 

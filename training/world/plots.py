@@ -1,4 +1,4 @@
-"""What may stand on one side of a street, plot after plot, from the pavement to the back.
+"""Plots: what stands on one side of a street, from the pavement to the back.
 
 Every function lays one plot from `x` on and says where it ends.
 """

@@ -1,4 +1,4 @@
-"""What the synthetic world is made of: quadrilaterals, flat or with a picture pasted on, and what they are.
+"""Quadrilaterals, the elements of the synthetic world: flat or textured, each with a class.
 
 Axes: x along the street, y to the left, z up, metres.
 """

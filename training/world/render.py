@@ -1,4 +1,4 @@
-"""From quads to a view without light: a painter.
+"""Paint quads into a view without light.
 
     Quads ──Camera──> visible, far to near ──paint──> G-buffer ──develop──> frame, labels
 

@@ -1,4 +1,4 @@
-"""What season and hour do to pictures: leaves turn and fall, windows go dark. Labels stay what they are.
+"""Effects of season and hour on textures: leaves turn and fall, windows go dark. Labels do not change.
 
 A bare crown keeps the outline of its leaves in the label map, as annotators of Cityscapes draw it: what is seen
 between the twigs counts as vegetation.

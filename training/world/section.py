@@ -1,4 +1,4 @@
-"""The cross-section of a street, and the words for its two sides.
+"""The cross-section of a street, and the names of its two sides.
 
 Metres from the middle:  0 ── lane ── lane edge ── parked cars ── kerb ── pavement ── houses
 """

@@ -1,4 +1,4 @@
-"""What is too far away to come nearer: hills and the roofs and towers of the town, as outlines round the horizon."""
+"""The skyline: distant hills, roofs and towers as outlines around the horizon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in the synthetic street and stays there, as a function of the world's seed.
+"""The fixed objects of a synthetic street, as a function of the world's seed.
 
 A terrace is the plainest kind; `kinds` has the others.
 """

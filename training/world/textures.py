@@ -1,4 +1,4 @@
-"""A brush for the pictures that are pasted on quads, and the small ones of the street: trees, signs, cloth.
+"""Draw textures for quads, and small pictures: trees, signs, cloth.
 
 Coordinates of a picture are metres, from its upper left corner to the right and down.
 """

@@ -1,4 +1,4 @@
-"""Many towns as a data set on disk: frames, exact label maps and positions to train and to validate with.
+"""Write many towns as a data set: frames, exact label maps and positions.
 
     FOLDER/places.csv                                    one row a frame, written last: where it is, the set is whole
     FOLDER/world.json                                    the figures that draw the same set again

@@ -1,4 +1,4 @@
-"""What comes and goes between two drives through the same street: parked cars, people, and what moves."""
+"""Traffic that changes between two drives: parked cars, people and moving vehicles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cars, vans, lorries and buses: boxes with a painted side whose outline is cut out."""
+"""Cars, vans, lorries and buses: boxes with a painted side and a cut-out outline."""
 
 from __future__ import annotations
 

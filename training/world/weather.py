@@ -1,4 +1,4 @@
-"""Snow, rain and lamps: what changes colours in some places of a view and not in others."""
+"""Snow, rain and lamps: colour changes in some parts of a view."""
 
 from __future__ import annotations
 
