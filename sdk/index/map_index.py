@@ -89,7 +89,7 @@ class MapIndex:
         return self._mended(lambda index: method_of(index, k))
 
     def graph_recall(self, sample: int = 500) -> float:
-        """Share of an even sample of the map's places that a graph search finds as an exact scan does; 1 without a graph."""
+        """Share of a sample of the map's places that a graph search finds as an exact scan does; 1 without a graph."""
         pairs = [pair for batch in self._map.stored() for pair in batch]
         chosen = pairs[:: max(1, len(pairs) // sample)]
         if not chosen or not self.has_graph:
@@ -202,7 +202,7 @@ class MapIndex:
             elif self._map.state != self._follows.state and (why := self._catch_up()) is not None:
                 self._rebuild(why)
         self._use_costs()
-        # Save now and not only at closing, or a robot that is switched off would repeat this work at each start.
+        # Saved now and not only at closing: a robot that is switched off would repeat this work at each start.
         if self._unsaved >= WORTH_SAVING:
             self.save()
         self._start_graph()
