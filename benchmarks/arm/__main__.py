@@ -29,9 +29,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import data as search_data
 import numpy as np
 from loops import BOARDS, COMPILER, SOURCES, Cycles, plane_bytes, run
+
+sys.path.append(str(Path(__file__).parents[1] / "search"))  # its data, its peers and its tuning
+
+import data as search_data
 from peers import EF_CONSTRUCTION, K, M, Ours, Peers, our_index
 from timing import tune
 
