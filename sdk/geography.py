@@ -21,8 +21,8 @@ EQUATOR_M = 6_378_137.0
 FLATTENING = 1.0 / 298.257223563
 SQUARED_ECCENTRICITY = FLATTENING * (2.0 - FLATTENING)
 
-MOST_CANDIDATES = 1 << 22  # pairs whose distances are in memory at once
-MOST_CELLS = 1 << 19  # along an axis, so that a cell's number fits into 63 bits in three dimensions
+MAX_CANDIDATES = 1 << 22  # pairs whose distances are in memory at once
+MAX_CELLS = 1 << 19  # along an axis, so that a cell's number fits into 63 bits in three dimensions
 
 
 def as_position(values: Any) -> Position:
@@ -115,7 +115,7 @@ def pairs_within(
         return
     low, span = points_m.min(axis=0), np.ptp(points_m, axis=0)
     # A little wider than the radius, so that rounding never puts two points that are a radius apart two cells apart.
-    cell_m = np.maximum(max(radius_m, 1e-9) * (1.0 + 1e-6), span / MOST_CELLS)  # (d,)
+    cell_m = np.maximum(max(radius_m, 1e-9) * (1.0 + 1e-6), span / MAX_CELLS)  # (d,)
     last = np.floor(span / cell_m).astype(np.int64)
     padded = last + 5  # two cells to either side, so that a step over the edge meets none of the points
     stride = np.concatenate([[1], np.cumprod(padded[:-1])])
@@ -137,7 +137,7 @@ def pairs_within(
     start = 0
     while start < len(asked_m):
         before = candidates[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(candidates, before + MOST_CANDIDATES, "right")))
+        stop = max(start + 1, int(np.searchsorted(candidates, before + MAX_CANDIDATES, "right")))
         of_range, found = expand_ranges(first[start:stop].ravel(), (end - first)[start:stop].ravel())
         row, found = start + of_range // len(steps), order[found]
         apart_m = np.sqrt(np.square(asked_m[row] - points_m[found]).sum(axis=1))

@@ -33,7 +33,7 @@ __all__ = ["BuildSettings", "EngineBuilder"]
 
 NAMED_ERRORS = 3
 GPU = re.compile(r"\d+\.\d")
-MOST_WORKSPACE_MIB = 1 << 20  # far beyond any GPU; its bytes still fit the bindings' integers
+MAX_WORKSPACE_MIB = 1 << 20  # far beyond any GPU; its bytes still fit the bindings' integers
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class BuildSettings:
     def __post_init__(self) -> None:
         workspace, level, ahead = self.workspace_mib, self.optimization_level, self.compute_capabilities
         wrong = [f"a compute capability is {c!r}, expected one such as 8.6" for c in ahead if not GPU.fullmatch(c)]
-        if not 1 <= workspace <= MOST_WORKSPACE_MIB:
-            wrong.append(f"the workspace is {workspace} MiB, expected 1 to {MOST_WORKSPACE_MIB}")
+        if not 1 <= workspace <= MAX_WORKSPACE_MIB:
+            wrong.append(f"the workspace is {workspace} MiB, expected 1 to {MAX_WORKSPACE_MIB}")
         if level is not None and not 0 <= level <= 5:
             wrong.append(f"the optimization level is {level}, expected 0 to 5")
         if self.runtime not in (None, *RUNTIMES):

@@ -36,8 +36,8 @@ from .quantization import FLAVOURS, quantize, tensors_to_calibrate
 __all__ = ["ConversionReport", "check_choices", "check_output", "convert", "to_half"]
 
 PRECISIONS = ("fp16", "int8")
-MOST_HALF = float(np.finfo(np.float16).max)  # 65504
-MOST_ACTIVATION = MOST_HALF / 2.0  # other frames may exceed the measured range
+MAX_HALF = float(np.finfo(np.float16).max)  # 65504
+MAX_ACTIVATION = MAX_HALF / 2.0  # other frames may exceed the measured range
 # Trunk operators that only lose precision in float16; all others stay float32.
 HALF_OPERATORS = {"Add", "Clip", "Concat", "Conv", "HardSigmoid", "HardSwish", "LeakyRelu"}
 HALF_OPERATORS |= {"MaxPool", "Mul", "Pad", "Relu", "Sigmoid", "Sub"}
@@ -143,9 +143,9 @@ def check_activations(measured: Mapping[str, Statistics]) -> None:
     """Raise EngineError if a value in the trunk comes too close to the limit of float16."""
     for name, found in measured.items():
         greatest = max(-found.least, found.greatest)
-        if greatest > MOST_ACTIVATION:
+        if greatest > MAX_ACTIVATION:
             raise EngineError(
-                f"values of {greatest:.0f} found at {name}, expected at most {MOST_ACTIVATION:.0f}, half the limit of "
+                f"values of {greatest:.0f} found at {name}, expected at most {MAX_ACTIVATION:.0f}, half the limit of "
                 "float16; keep this network in fp32"
             )
 
@@ -201,12 +201,12 @@ def half_constant(tensor: onnx.TensorProto, name: str, bound: bool) -> tuple[onn
     """A constant in float16, and how many of its values became zero. Bounds of Clip are limited to 65504."""
     value = numpy_helper.to_array(tensor)
     if bound:
-        value = value.clip(-MOST_HALF, MOST_HALF)
+        value = value.clip(-MAX_HALF, MAX_HALF)
     with np.errstate(over="ignore"):
         half = value.astype(np.float16)
     if not np.isfinite(half).all():
         raise EngineError(
-            f"weight {tensor.name} holds {value.flat[np.abs(value).argmax()]:.3g}, expected at most {MOST_HALF:.0f}, "
+            f"weight {tensor.name} holds {value.flat[np.abs(value).argmax()]:.3g}, expected at most {MAX_HALF:.0f}, "
             "the limit of float16; keep this network in fp32"
         )
     return numpy_helper.from_array(half, name), int(((half == 0) & (value != 0)).sum())

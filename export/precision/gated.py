@@ -17,7 +17,7 @@ from .conversion import ConversionReport, check_choices, check_output, convert
 
 __all__ = ["GatedConversion", "convert_gated"]
 
-LEAST_CALIBRATION = 10  # frames; fewer do not show the range of the activations
+MIN_CALIBRATION = 10  # frames; fewer do not show the range of the activations
 
 
 class GatedConversion(NamedTuple):
@@ -60,10 +60,10 @@ def convert_gated(
     if calibration is not None:
         if frames is not None:
             require_apart(calibration, frames)
-        count = open_source(calibration, positions=False).num_frames if precision == "int8" else LEAST_CALIBRATION
-        if (count or 0) < LEAST_CALIBRATION:
+        count = open_source(calibration, positions=False).num_frames if precision == "int8" else MIN_CALIBRATION
+        if (count or 0) < MIN_CALIBRATION:
             raise DataError(
-                f"{calibration}: holds {count or 0} frames, expected at least {LEAST_CALIBRATION} to calibrate on; "
+                f"{calibration}: holds {count or 0} frames, expected at least {MIN_CALIBRATION} to calibrate on; "
                 "give about 100 that show what the robot sees"
             )
     verdict = None

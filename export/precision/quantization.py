@@ -35,8 +35,8 @@ __all__ = ["FLAVOURS", "quantize", "tensors_to_calibrate"]
 
 FLAVOURS = ("tensorrt", "onnxruntime")
 MOST = 127  # int8 without -128, so that the range is symmetric
-MOST_BIAS = 2.0**30  # a bias in units of its scale; half of what int32 holds
-LEAST_SCALE = 1e-15  # for tensors that are always zero; the product of two is a normal float32
+MAX_BIAS = 2.0**30  # a bias in units of its scale; half of what int32 holds
+MIN_SCALE = 1e-15  # for tensors that are always zero; the product of two is a normal float32
 
 
 def tensors_to_calibrate(model: onnx.ModelProto, flavour: str) -> list[str]:
@@ -146,7 +146,7 @@ def activation_scale(measured: Statistics, flavour: str) -> tuple[npt.NDArray[np
     A range with negative values is made symmetric. Other frames exceed the measured range, and clipping them costs more
     than the fraction of a bit that a tighter range would gain.
     """
-    reach = max(-measured.least, measured.greatest, LEAST_SCALE * MOST)
+    reach = max(-measured.least, measured.greatest, MIN_SCALE * MOST)
     if flavour == "tensorrt":
         return np.array(reach / MOST, np.float32), np.array(0, np.int8)
     if measured.least >= 0.0:
@@ -170,8 +170,8 @@ def quantize_convolution(node: onnx.NodeProto, values: Mapping[str, npt.NDArray[
     scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / MOST  # (out,)
     if pairs.flavour == "onnxruntime":
         # A dead channel has tiny weights; in their scale its bias would not fit into int32.
-        scales = np.maximum(scales, np.abs(bias) / (input_scale * MOST_BIAS))
-    scales = np.maximum(scales, LEAST_SCALE).astype(np.float32)
+        scales = np.maximum(scales, np.abs(bias) / (input_scale * MAX_BIAS))
+    scales = np.maximum(scales, MIN_SCALE).astype(np.float32)
     unit = scales.reshape(-1, 1, 1, 1).astype(np.float64)
     whole = np.rint(weight / unit).clip(-MOST, MOST).astype(np.int8)
     bias = bias + mean_shift(weight - whole * unit, pairs.measured[name].means)

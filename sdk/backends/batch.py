@@ -14,10 +14,10 @@ __all__ = ["require_batch"]
 
 
 def require_batch(path: Path, contract: ModelContract, batch: npt.NDArray[np.uint8]) -> None:
-    """Refuse what is not uint8 (1, height, width, 3), for runtimes that would convert it, or read past its end.
+    """Refuse anything but uint8 (1, height, width, 3), for runtimes that would convert it or read past its end.
 
     Raises:
-        EngineError: of another type or shape; `path` is for the message.
+        EngineError: another type or shape; the message begins with `path`.
     """
     shape = (1, contract.height, contract.width, 3)
     if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.shape != shape:

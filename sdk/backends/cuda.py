@@ -21,9 +21,9 @@ NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h: what cuInit gives if CUDA_VIS
 
 
 class Cuda(Protocol):
-    """The first CUDA device, with a stream of our own. Not for several threads at once.
+    """The first CUDA device with a private stream. Not thread-safe.
 
-    All but the attributes and `close` is called within a `with` block. What fails raises EngineError.
+    Everything but the attributes and `close` is used within a `with` block. Failures raise EngineError.
     """
 
     provider: str
@@ -36,13 +36,13 @@ class Cuda(Protocol):
         """Make the device's primary context current in this thread."""
 
     def __exit__(self, *_: object) -> None:
-        """Make current again what was so before."""
+        """Restore the context that was current before."""
 
     def allocate(self, size_bytes: int) -> int:
-        """Memory of the device: its address."""
+        """Allocate device memory. Returns its address."""
 
     def allocate_pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """An array in page-locked memory of the host, with undefined values. Never look at it after `close`."""
+        """An uninitialised array in page-locked host memory. Do not use it after `close`."""
 
     def copy_to_device(self, address: int, pinned: npt.NDArray[Any]) -> None:
         """Enqueue a copy of a whole pinned array to the device."""
@@ -51,47 +51,47 @@ class Cuda(Protocol):
         """Enqueue a copy from the device that fills a pinned array."""
 
     def synchronize(self) -> None:
-        """Wait for all that is enqueued."""
+        """Wait for all enqueued work."""
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """Call `enqueue`, and give the graph of what it enqueued instead of running that.
+        """Call `enqueue`, and return a graph of the enqueued work instead of running it.
 
-        The stream can be used as before whatever goes wrong.
+        The stream stays usable after a failure.
         """
 
     def launch(self, graph: Any) -> None:
         """Enqueue a graph."""
 
     def destroy(self, graph: Any) -> None:
-        """Give back a graph."""
+        """Release a graph."""
 
     def close(self) -> None:
-        """Give back memory, stream and context. Never raises; may be called again."""
+        """Release memory, stream and context. Never raises; may be called twice."""
 
 
 def require_driver(needed_by: str, runtime: str | None = None) -> dict[str, Any]:
-    """Refuse to go on where no driver can be started, before CUDA or TensorRT is touched: some would end the process.
+    """Refuse to continue without a working driver, before CUDA or TensorRT is touched: some would end the process.
 
     Args:
-        needed_by: what the message begins with, such as the engine's path.
-        runtime: "tensorrt" or "tensorrt_rtx", whose CUDA must not be newer than the driver's; None if none is used.
+        needed_by: start of the message, such as the engine's path.
+        runtime: "tensorrt" or "tensorrt_rtx", whose CUDA must not be newer than the driver's; None if neither is used.
 
     Returns:
-        What `sdk.machine.device.cuda_driver` found.
+        The result of `sdk.machine.device.cuda_driver`.
 
     Raises:
-        EngineError: no driver, none that answers or starts, no GPU, or one that is too old.
+        EngineError: the driver is missing, does not answer or start, is too old, or finds no GPU.
     """
     driver = cuda_driver()
     if driver is None:
         raise EngineError(
-            f"{needed_by}: there is no NVIDIA driver here (libcuda.so.1), expected one and a GPU; install it, or run "
-            "the model.onnx, which needs neither"
+            f"{needed_by}: there is no NVIDIA driver here (libcuda.so.1); install it, or run the model.onnx, which "
+            "needs no GPU"
         )
     if driver["code"] is None:
         raise EngineError(
-            f"{needed_by}: the NVIDIA driver does not answer (the process that asked it crashed or hung), expected its "
-            "version and a GPU; see what `nvidia-smi` says, and start the machine again"
+            f"{needed_by}: the NVIDIA driver does not answer (the process that asked it crashed or hung); see what "
+            " `nvidia-smi` says, and start the machine again"
         )
     if driver["code"] not in (0, NO_DEVICE):
         raise EngineError(
@@ -104,7 +104,7 @@ def require_driver(needed_by: str, runtime: str | None = None) -> dict[str, Any]
             "CUDA_VISIBLE_DEVICES, or run the model.onnx, which needs none"
         )
     needed = _cuda_major(runtime) if runtime else None
-    # Within a major version of CUDA any driver does (NVIDIA, CUDA Compatibility, minor version compatibility).
+    # Any driver of the same CUDA major version is enough (NVIDIA, CUDA Compatibility, minor version compatibility).
     if needed is not None and int(driver["version"].split(".")[0]) < needed:
         raise EngineError(
             f"{needed_by}: the NVIDIA driver is too old, for CUDA {driver['version']}, expected one for CUDA {needed} "
@@ -114,7 +114,7 @@ def require_driver(needed_by: str, runtime: str | None = None) -> dict[str, Any]
 
 
 def _cuda_major(runtime: str) -> int | None:
-    """The CUDA that TensorRT was built for, by its package's name; None if pip did not install it."""
+    """The CUDA major version that TensorRT was built for, from its package's name; None if pip did not install it."""
     for major in CUDA_MAJORS:
         with suppress(PackageNotFoundError):
             version(f"{runtime.replace('_', '-')}-cu{major}")
@@ -123,10 +123,10 @@ def _cuda_major(runtime: str) -> int | None:
 
 
 def open_cuda(provider: str | None = None) -> Cuda:
-    """Open the first device; the driver must have been asked for by `require_driver`.
+    """Open the first device. Call `require_driver` before.
 
     Args:
-        provider: "pycuda" or "cuda-bindings"; None for pycuda if it is installed, else the other. pycuda has no graphs.
+        provider: "pycuda" or "cuda-bindings"; None prefers pycuda if it is installed. pycuda has no graphs.
 
     Raises:
         EngineError: neither is installed, or the device cannot be used.
@@ -143,14 +143,14 @@ def open_cuda(provider: str | None = None) -> Cuda:
             return BindingsCuda(driver)
     wanted = provider or "pycuda or cuda-bindings"
     raise EngineError(
-        f"{wanted} cannot be imported, expected it for memory on the GPU; `pip install cuda-bindings` with the major "
+        f"{wanted} cannot be imported, and memory on the GPU needs it; `pip install cuda-bindings` with the major "
         "version of the driver's CUDA"
     )
 
 
 def _import_first(*names: str) -> ModuleType | None:
     for name in names:
-        # pycuda that was built against another driver fails in ways of its own.
+        # A pycuda that was built against another driver may raise any of these.
         with suppress(ImportError, OSError, RuntimeError):
             return importlib.import_module(name)
     return None

@@ -1,8 +1,7 @@
 """Two providers of CUDA's driver API: cuda-bindings and pycuda.
 
-Both work in the device's primary context, which torch and TensorRT use too. It is current in a thread only within a
-`with cuda:` block, and what was current before is so again afterwards: nobody beside us finds another context, device
-or stream than he left.
+Both use the device's primary context, which torch and TensorRT use too. It is current in a thread only within a
+`with cuda:` block, and the previous context is restored afterwards, so other users of CUDA are not affected.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class BindingsCuda:
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         try:
             with self:
-                # Not blocking: work on the default stream, such as torch's, would otherwise wait for ours.
+                # Non-blocking: otherwise work on the default stream, such as torch's, would wait for ours.
                 self._stream = self._call("cuStreamCreate", STREAM_NON_BLOCKING)
         except EngineError:
             driver.cuDevicePrimaryCtxRelease(self._device)
@@ -217,10 +216,8 @@ def _pycuda_primary_context(pycuda: Any) -> tuple[Any, Any]:
 def _failure(call: str, code: str) -> EngineError:
     if "OUT_OF_MEMORY" in code or "out of memory" in code:
         return EngineError(
-            f"the GPU has no memory left ({call}: {code}), expected room for the network; end what else uses it, or "
-            "take a smaller model"
+            f"the GPU has no memory left ({call}: {code}); end other programs that use it, or take a smaller model"
         )
     return EngineError(
-        f"CUDA failed ({call}: {code}), expected success; load the model again, and if that fails too start the "
-        "program again"
+        f"CUDA failed ({call}: {code}); load the model again, and if that fails too, restart the program"
     )

@@ -1,12 +1,12 @@
 """The sidecar of a TensorRT engine, `model.engine.json`: readable without a GPU, before TensorRT sees the engine.
 
-An engine runs only on the GPU and with the version of TensorRT that it was built with, and says neither. Its file stays
-a pure plan, which trtexec and C++ can load; all that we must know of it is here:
+An engine runs only on the GPU model and the TensorRT version that built it, and names neither. Its file stays a pure
+plan, which trtexec and C++ can load. The sidecar holds the rest:
 
     {"schema": 1, "contract": {…}, "runtime": "tensorrt", "runtime_version": "10.3.0", …, "seal": "sha256 of the rest"}
 
-The seal tells a slip of an editor or a lost block from what the builder wrote. It keeps nobody out: who can write the
-file can seal it again, so every value is checked as if there were none.
+The seal detects accidental edits and lost blocks. It is no protection: whoever can write the file can seal it again, so
+every value is checked anyway.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ __all__ = ["EngineSidecar", "read_sidecar", "rebuild_command", "require_fit", "r
 
 SCHEMA = 1
 RUNTIMES = ("tensorrt", "tensorrt_rtx")
-MOST_BYTES = 1 << 20  # of a sidecar: a real one has two thousand
+MAX_BYTES = 1 << 20  # of a sidecar: a real one has two thousand
 REMEDY = "build the engine again with `structvpr export engine`"
 
 
 @dataclass(frozen=True)
 class EngineSidecar:
-    """Where an engine comes from and where it runs.
+    """An engine's origin, and where it runs.
 
     Attributes:
-        contract: of the model; its `precision` is the engine's.
+        contract: the model's, with the engine's `precision`.
         runtime: "tensorrt" or "tensorrt_rtx".
-        runtime_version: of the library that built it, such as "10.3.0".
-        compute_capabilities: of the GPUs that it runs on, such as ("8.7",); one, unless compiled ahead for several.
-        gpu_name: of the GPU that it was built on; None if compiled ahead, without one.
-        multiprocessors: of that GPU: an Orin Nano, NX and AGX have one name and one compute capability, and differ in
-            these; None if compiled ahead.
-        cuda_version: of the driver there, such as "12.6"; None if there was none.
-        l4t: first line of a Jetson's /etc/nv_tegra_release, which stands for the JetPack; None elsewhere.
+        runtime_version: version of the library that built it, such as "10.3.0".
+        compute_capabilities: of the GPUs that it runs on, such as ("8.7",). More than one only if compiled ahead.
+        gpu_name: of the GPU that built it; None if compiled ahead without one.
+        multiprocessors: of that GPU. They tell apart an Orin Nano, NX and AGX, which share name and compute
+            capability. None if compiled ahead.
+        cuda_version: of the driver, such as "12.6"; None without a driver.
+        l4t: first line of a Jetson's /etc/nv_tegra_release, which identifies the JetPack; None elsewhere.
         dla_core: the DLA that it was built for; None for the GPU alone.
         onnx_name: file name of the model that it was built from.
         onnx_sha256: of that file, 64 hex digits.
@@ -53,7 +53,7 @@ class EngineSidecar:
         engine_bytes: its size.
         built_at: UTC, ISO 8601.
         build_s: how long it took.
-        gate: what the gate measured against the model in float32, plain values; None if it was not asked.
+        gate: the gate's measurements against the float32 model, plain values; None if the gate did not run.
         schema: version of this record.
 
     Raises:
@@ -86,7 +86,7 @@ class EngineSidecar:
                 raise ContractError(f"engine sidecar: {name} is {found}, expected {expected}; {REMEDY}")
 
     def to_json(self) -> str:
-        """The record with its seal, indented for people."""
+        """The record with its seal, as indented JSON."""
         record = json.loads(json.dumps({**asdict(self), "contract": self.contract.to_record()}))  # as read back
         return json.dumps({**record, "seal": _seal(record)}, indent=2, sort_keys=True) + "\n"
 
@@ -116,7 +116,7 @@ def _are_capabilities(value: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it survives a JSON file: finite, and not nested without end."""
+    """Whether it can be written as JSON: finite, and not nested too deep."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -124,7 +124,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, dict)
 
 
-# What each field must be: a test, and what to call it.
+# For each field a test, and the text for its error.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "contract": (lambda value: isinstance(value, ModelContract), "a model contract"),
     "runtime": (lambda value: isinstance(value, str) and value in RUNTIMES, " or ".join(map(repr, RUNTIMES))),
@@ -153,12 +153,12 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Where the sidecar of an engine lies: beside it, with .json after the whole name."""
+    """The path of an engine's sidecar: the engine's path with .json appended."""
     return engine.with_name(engine.name + ".json")
 
 
 def read_sidecar(engine: Path) -> EngineSidecar:
-    """Read what lies beside an engine.
+    """Read the sidecar of an engine.
 
     Raises:
         ContractError: there is no sidecar, it is not what `EngineSidecar.to_json` wrote, or it was altered.
@@ -172,9 +172,7 @@ def read_sidecar(engine: Path) -> EngineSidecar:
         )
     seal = record.pop("seal", None)
     if record.keys() != {field.name for field in fields(EngineSidecar)} or seal != _seal(record):
-        raise ContractError(
-            f"{path}: was altered or is incomplete, expected what was written with the engine; {REMEDY}"
-        )
+        raise ContractError(f"{path}: was altered or is incomplete; {REMEDY}")
     record["contract"] = ModelContract.from_json(json.dumps(record["contract"]), str(path))
     if isinstance(record["compute_capabilities"], list):
         record["compute_capabilities"] = tuple(record["compute_capabilities"])
@@ -186,24 +184,24 @@ def read_sidecar(engine: Path) -> EngineSidecar:
 
 def _read_record(engine: Path, path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file():  # nor a pipe, which would be waited for
-            raise ContractError(f"{engine}: has no {path.name} beside it, expected one; copy both files, or {REMEDY}")
+        if not path.is_file():  # reading a pipe would block
+            raise ContractError(f"{engine}: has no {path.name} beside it; copy both files, or {REMEDY}")
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
         record: Any = json.loads(data.decode())
-        json.dumps(record)  # what can be read, but is nested too deep to be sealed
+        json.dumps(record)  # refuses records that are nested too deep to be sealed
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ContractError(f"{path}: cannot be read ({reason}), expected an engine's sidecar; {REMEDY}") from None
+        raise ContractError(f"{path}: cannot be read as an engine's sidecar ({reason}); {REMEDY}") from None
     if not isinstance(record, dict):
         raise ContractError(f"{path}: is a JSON {type(record).__name__}, expected an object; {REMEDY}")
     return record
 
 
 def require_intact(engine: Path, sidecar: EngineSidecar) -> bytes:
-    """Read an engine, and refuse one that is not the one that its sidecar describes.
+    """Read an engine, and refuse it if its sidecar describes another one.
 
     Returns:
         The engine's bytes.
@@ -213,18 +211,16 @@ def require_intact(engine: Path, sidecar: EngineSidecar) -> bytes:
     """
     remedy = rebuild_command(engine, sidecar)
     try:
-        size = engine.stat().st_size  # before reading: a wrong file may be larger than the memory
+        size = engine.stat().st_size  # checked first: a wrong file may be larger than the memory
         data = engine.read_bytes() if size == sidecar.engine_bytes else b""
     except OSError as error:
-        raise EngineError(f"{engine}: cannot be read ({error.strerror}), expected an engine; {remedy}") from None
+        raise EngineError(f"{engine}: cannot be read ({error.strerror}); {remedy}") from None
     if size != sidecar.engine_bytes:
         raise EngineError(
             f"{engine}: has {size} bytes, expected {sidecar.engine_bytes} by its sidecar; copy it again, or {remedy}"
         )
     if hashlib.sha256(data).hexdigest() != sidecar.engine_sha256:
-        raise EngineError(
-            f"{engine}: differs from what its sidecar describes, expected its very bytes; copy both again, or {remedy}"
-        )
+        raise EngineError(f"{engine}: differs from the engine that its sidecar describes; copy both again, or {remedy}")
     return data
 
 
@@ -238,7 +234,7 @@ def require_fit(
     compute_capability: str,
     multiprocessors: int,
 ) -> None:
-    """Refuse an engine that was built for another GPU or another TensorRT, before TensorRT is given it.
+    """Refuse an engine of another GPU or TensorRT, before TensorRT sees it.
 
     Args:
         engine: for the message.
@@ -270,7 +266,7 @@ def require_fit(
 
 
 def rebuild_command(engine: Path, sidecar: EngineSidecar) -> str:
-    """What to type to have the engine for this machine; not judged, as only the user knows frames to judge it on."""
+    """The command that builds the engine here, without the gate, as only the user knows frames for it."""
     model, output = shlex.quote(sidecar.onnx_name), shlex.quote(str(engine))
     return (
         f"build it here with `structvpr export engine {model} -o {output} --no-gate` (it was "

@@ -11,14 +11,14 @@ from ..errors import ContractError, EngineError, first_line
 __all__ = ["contract_in", "default_threads", "first_line", "load_refused", "match_ports"]
 
 # More than four threads gain little at batch 1 and take the cores of the robot's other work.
-MOST_THREADS = 4
+MAX_THREADS = 4
 
 Port = tuple[str, str, list[object]]  # name, element type as the runtime names it, shape
 
 
 def default_threads() -> int:
     """CPU threads of one inference where none were asked for: one a core that this process may use, at most four."""
-    return min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    return min(MAX_THREADS, len(os.sched_getaffinity(0)))
 
 
 def contract_in(path: Path, text: str | None) -> ModelContract:

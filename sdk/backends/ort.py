@@ -16,9 +16,9 @@ __all__ = ["OrtBackend"]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
-# What is asked, in this order, for each operator. For a GPU the CPU is no part of it: what neither takes is an error.
-# The options keep CUDA's float32 what it is elsewhere, as it would be rounded to TF32, and spare it the search for the
-# fastest convolution of each shape at every start. TensorRT's provider leaves TF32 on.
+# The providers that each operator may use, in this order. On a GPU the CPU is left out: an operator that no provider
+# takes is an error. The options stop CUDA from rounding float32 to TF32, and from searching for the fastest convolution
+# of each shape at every start. TensorRT's provider leaves TF32 on.
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 PROVIDERS: dict[str, list[Any]] = {
     "cpu": [CPU],
@@ -35,15 +35,15 @@ class OrtBackend:
 
         Args:
             path: the file.
-            threads: CPU threads of one inference; None for one a core, at most four.
-            provider: "cpu"; or "cuda" or "tensorrt", which the package onnxruntime-gpu has. TensorRT builds its engine
-                at each start, which takes minutes on a small device: `structvpr export engine` does it once. What it
-                does not take runs on CUDA.
+            threads: CPU threads of one inference; None for one per core, at most four.
+            provider: "cpu", or "cuda" or "tensorrt" of the package onnxruntime-gpu. TensorRT builds its engine at each
+                start, which takes minutes on a small device; `structvpr export engine` does it once. Operators that it
+                does not take run on CUDA.
 
         Raises:
-            EngineError: the file is not an ONNX model, or onnxruntime refuses it, or has no such provider, or would
-                run any of it on the CPU instead.
-            ContractError: it carries no contract, or is not what its contract says.
+            EngineError: the file is not an ONNX model, onnxruntime refuses it, or the provider is missing or would run
+                a part of it on the CPU.
+            ContractError: the model has no contract, or does not match it.
         """
         import onnxruntime
 
@@ -59,7 +59,7 @@ class OrtBackend:
                 str(path),
                 _options(onnxruntime, threads or default_threads(), provider),
                 providers=PROVIDERS[provider],
-                enable_fallback=0,  # onnxruntime's own prints, and goes on with the CPU, also in the middle of a run
+                enable_fallback=0,  # the fallback prints, and continues on the CPU even in the middle of a run
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             if "fallback to CPU EP" in str(error):
@@ -108,17 +108,17 @@ def _options(onnxruntime: Any, threads: int, provider: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # All else stays as ONNX Runtime has it: arena, memory pattern, prepacked weights and every optimisation. Nothing
-    # that was tried gains, nor does I/O binding (docs/runtimes.md, benchmarks/networks/runtimes.py).
-    # A thread that spins until there is work takes as much time again as those that compute, which the robot needs.
+    # The other defaults stay: arena, memory pattern, prepacked weights and every optimisation. Changing them, or I/O
+    # binding, gained nothing (docs/runtimes.md, benchmarks/networks/runtimes.py).
+    # Spinning threads would use as much CPU time again as the computation.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without VNNI the default on x86 adds products of uint8 and int8 in 16 bits. These sums saturate, and an int8 file
     # silently gives other descriptors. On other processors the setting does nothing.
     options.add_session_config_entry("session.x64quantprecision", "1")
     if provider != "cpu":
-        # Not even one operator: the first provider of a session says nothing of where each of them runs.
+        # Not for a single operator: the first provider of a session does not say where each operator runs.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    options.log_severity_level = 4  # what goes wrong is raised; a library does not print
+    options.log_severity_level = 4  # errors are raised; a library does not print
     return options
 
 

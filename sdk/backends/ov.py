@@ -16,14 +16,14 @@ from .onnx_file import Port, contract_in, default_threads, first_line, load_refu
 
 __all__ = ["OvBackend"]
 
-CONTRACT = ["framework", "contract"]  # where its ONNX reader puts what the file has in metadata_props
+CONTRACT = ["framework", "contract"]  # where its ONNX reader puts metadata_props
 
 PROPERTIES = {
     "PERFORMANCE_HINT": "LATENCY",
-    # Where the CPU has bfloat16, OpenVINO computes a float32 model in it unless told not to: twice as fast, and other
-    # descriptors than those of every other machine. A model in fp16 is computed in float32 too.
+    # On a CPU with bfloat16, OpenVINO computes a float32 model in it by default. That is twice as fast and gives other
+    # descriptors than every other machine. An fp16 model is computed in float32 too.
     "INFERENCE_PRECISION_HINT": "f32",
-    # A pinned thread waits for its core while a neighbour has it: 1.3 to 1.5 times the latency (docs/runtimes.md).
+    # A pinned thread waits while another one uses its core: 1.3 to 1.5 times the latency (docs/runtimes.md).
     "ENABLE_CPU_PINNING": False,
 }
 
@@ -36,11 +36,11 @@ class OvBackend:
 
         Args:
             path: the file.
-            threads: CPU threads of one inference; None for one a core, at most four.
+            threads: CPU threads of one inference; None for one per core, at most four.
 
         Raises:
-            EngineError: openvino is not installed, or the file is not an ONNX model, or openvino refuses it.
-            ContractError: it carries no contract, or is not what its contract says.
+            EngineError: openvino is not installed, the file is not an ONNX model, or openvino refuses it.
+            ContractError: the model has no contract, or does not match it.
         """
         try:
             import openvino
@@ -52,12 +52,12 @@ class OvBackend:
             ) from None
         self._path = path
         try:
-            # The reader of ONNX and no other: Core.read_model asks each in turn, and some print what they think of it.
+            # Only the ONNX reader: Core.read_model tries every reader, and some print messages.
             reader = FrontEndManager().load_by_framework("onnx")
             model = reader.convert(reader.load(str(path)))
         except Exception as error:  # openvino's exceptions are RuntimeError and subclasses of Exception
             raise load_refused(path, "OpenVINO", _reason(error)) from None
-        if not model.inputs:  # what it makes of an empty file
+        if not model.inputs:  # the result for an empty file
             raise load_refused(path, "OpenVINO", "it has no inputs")
         self._contract = contract_in(
             path, model.get_rt_info(CONTRACT).astype(str) if model.has_rt_info(CONTRACT) else None
@@ -65,7 +65,7 @@ class OvBackend:
         self._outputs = match_ports(path, self._contract, _ports(model.inputs), _ports(model.outputs), "u8", "f32")
         properties = {**PROPERTIES, "INFERENCE_NUM_THREADS": threads or default_threads()}
         try:
-            # One request: they would take turns anyway, as the hint for latency gives all threads to each.
+            # One request is enough: the latency hint gives all threads to each, so several would take turns.
             self._request: Any = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
         except Exception as error:
             raise load_refused(path, "OpenVINO", _reason(error)) from None
@@ -76,7 +76,7 @@ class OvBackend:
         return self._contract
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        # OpenVINO would convert an array of another type, as if pixels from 0 to 1 were pixels.
+        # OpenVINO would silently convert an array of another type, such as pixels from 0 to 1.
         require_batch(self._path, self._contract, batch)
         with self._lock:
             if self._request is None:
@@ -106,7 +106,7 @@ def _ports(ports: Any) -> list[Port]:
 
 
 def _reason(error: Exception) -> str:
-    """What OpenVINO says, without where in its sources it says so."""
+    """OpenVINO's message without the source location."""
     lines = [
         line for line in str(error).splitlines() if line.strip() and not line.startswith(("Exception from ", "Check "))
     ]

@@ -38,8 +38,8 @@ INSTALL = {
 class TrtBackend:
     """A model.engine with its sidecar. See `Backend`.
 
-    All memory, of the device and page-locked, is allocated when it is loaded, and the engine runs once before the first
-    query. A query copies the frame into that memory and the descriptor out of it, and nothing else.
+    Loading allocates all device and page-locked memory, and runs the engine once. A query only copies the frame in,
+    runs the engine, and copies the outputs out.
     """
 
     def __init__(self, path: Path, *, cuda_graph: bool = True) -> None:
@@ -47,12 +47,12 @@ class TrtBackend:
 
         Args:
             path: the file, with its sidecar beside it.
-            cuda_graph: record the work of a query as a CUDA graph, where that is possible, and launch it as one.
+            cuda_graph: record the work of a query as a CUDA graph if possible, and launch it as one.
 
         Raises:
-            ContractError: the sidecar is missing or altered, or the engine is not what its contract says.
-            EngineError: the engine was altered, there is no GPU, driver or TensorRT for it, it was built for another
-                one, or it cannot be loaded.
+            ContractError: the sidecar is missing or altered, or the engine does not match its contract.
+            EngineError: the engine was altered, cannot be loaded, or was built for another GPU or TensorRT; or GPU,
+                driver or TensorRT are missing.
         """
         sidecar = read_sidecar(path)
         data = require_intact(path, sidecar)
@@ -75,7 +75,7 @@ class TrtBackend:
         except BaseException:
             cuda.close()
             raise
-        # For who forgets to close: before the interpreter takes the modules apart, on which TensorRT depends.
+        # If the user forgets to close: before the interpreter unloads the modules that TensorRT depends on.
         self._finalizer = weakref.finalize(self, self._loaded.close)
 
     @property
@@ -84,7 +84,7 @@ class TrtBackend:
 
     @property
     def uses_cuda_graph(self) -> bool:
-        """Whether a query is one launch of a graph: this GPU, TensorRT and provider could record one."""
+        """Whether a query launches a recorded CUDA graph."""
         return self._loaded.graph is not None
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
@@ -96,10 +96,10 @@ class TrtBackend:
 
 
 class _LoadedEngine:
-    """What must be given back, in the right order, also if loading ends half-way.
+    """Everything that must be released in the right order, even if loading fails half-way.
 
-    So an object of TensorRT has no other name than the attribute here where an error may pass: the error's traceback
-    would keep it alive, and it would go after the memory that it works on.
+    No local variable holds an object of TensorRT where an error may be raised: the traceback would keep the object
+    alive until after its memory is freed.
     """
 
     def __init__(self, path: Path, sidecar: EngineSidecar, data: bytes, trt: Any, cuda: Cuda, cuda_graph: bool) -> None:
@@ -126,7 +126,7 @@ class _LoadedEngine:
         self._log.lines.clear()
         try:
             self._runtime = trt.Runtime(self._log)
-        except (RuntimeError, TypeError):  # what pybind11 says of a null pointer
+        except (RuntimeError, TypeError):  # pybind11's errors for a null pointer
             raise self._failure("cannot be loaded, as TensorRT does not start", "see what `nvidia-smi` says") from None
         if self._sidecar.dla_core is not None:
             self._runtime.DLA_core = self._sidecar.dla_core
@@ -138,7 +138,7 @@ class _LoadedEngine:
             raise self._failure("cannot be loaded", rebuild_command(self._path, self._sidecar))
 
     def _invalid_for(self, trt: Any, data: bytes) -> list[str]:
-        """Why TensorRT-RTX would refuse the engine; empty if it takes it, and for TensorRT, which cannot be asked."""
+        """Why TensorRT-RTX would refuse the engine; empty if it accepts it, and for TensorRT (no such check)."""
         ask = getattr(self._runtime, "get_engine_validity", None)
         if ask is None:
             return []
@@ -186,7 +186,7 @@ class _LoadedEngine:
                 raise self._failure("does not take its memory", rebuild_command(self._path, self._sidecar))
 
     def _warm_up(self, cuda: Cuda, cuda_graph: bool) -> None:
-        """Run it once, which also is what TensorRT wants before work can be recorded; then record, and run that."""
+        """Run the engine once, as TensorRT needs before recording; then record a graph and run it."""
         self._frame.fill(128)
         self._enqueue(cuda)
         cuda.synchronize()
@@ -197,7 +197,7 @@ class _LoadedEngine:
             cuda.launch(self.graph)
             cuda.synchronize()
         except EngineError:
-            # Each piece of work is enqueued by itself then, which must still be possible.
+            # Enqueue each step separately instead, which must still work.
             graph, self.graph = self.graph, None
             if graph is not None:
                 cuda.destroy(graph)
@@ -205,7 +205,7 @@ class _LoadedEngine:
             cuda.synchronize()
 
     def _enqueue(self, cuda: Cuda) -> None:
-        """Frame in, network, descriptor out, all on the private stream."""
+        """Frame in, network, outputs out, all on the private stream."""
         cuda.copy_to_device(self._frame_address, self._frame)
         if not self._context.execute_async_v3(cuda.stream):
             raise self._failure("failed in TensorRT", "load the model again")
@@ -213,7 +213,7 @@ class _LoadedEngine:
             cuda.copy_to_host(pinned, self._addresses[name])
 
     def run(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        """uint8 (1, h, w, 3) -> each output without the batch axis, arrays of the caller's own."""
+        """uint8 (1, h, w, 3) -> each output without the batch axis; the arrays are the caller's own."""
         with self._lock:
             cuda = self._cuda
             if cuda is None:
@@ -229,7 +229,7 @@ class _LoadedEngine:
             return {name: pinned[0].copy() for name, pinned in self._outputs.items()}
 
     def close(self) -> None:
-        """Give back graph, context, engine, runtime, memory and stream: each before what it depends on."""
+        """Release graph, context, engine, runtime, memory and stream, each before what it depends on."""
         with self._lock:
             cuda, self._cuda = self._cuda, None
             if cuda is None:
@@ -238,7 +238,7 @@ class _LoadedEngine:
                 if self.graph is not None:
                     cuda.destroy(self.graph)
                 self._drop()
-            self._drop()  # also if CUDA can do no more
+            self._drop()  # even if CUDA fails
             cuda.close()
 
     def _drop(self) -> None:
@@ -252,14 +252,14 @@ class _LoadedEngine:
     def _failure(self, what: str, remedy: str) -> EngineError:
         said = ", ".join(self._log.lines).replace(";", ",")
         self._log.lines.clear()
-        return EngineError(f"{self._path}: {what} ({said or 'no reason given'}), expected it to run; {remedy}")
+        return EngineError(f"{self._path}: {what} ({said or 'no reason given'}); {remedy}")
 
 
 @cache
 def _error_log(trt: Any) -> Any:
-    """Keeps the last errors that TensorRT reports, for our messages; nothing is printed.
+    """Keeps TensorRT's last errors for our messages, and prints nothing.
 
-    One for the whole process: TensorRT goes on using the first logger that it was given, also for what comes later.
+    One for the whole process, because TensorRT keeps using the first logger that it gets.
     """
     serious = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
 

@@ -18,7 +18,7 @@ from .console import print_json, print_table, progress_bars
 
 __all__ = ["bench"]
 
-MOST_FRAMES = 64  # kept in memory, queried in turn
+MAX_FRAMES = 64  # kept in memory, queried in turn
 
 
 def bench(
@@ -87,7 +87,7 @@ def _read_frames(source: Path | None) -> list[Any]:
     if source is None:
         rng = np.random.default_rng(0)
         return [rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(8)]
-    return [sighting.frame for sighting in islice(open_source(source, positions=False), MOST_FRAMES)]
+    return [sighting.frame for sighting in islice(open_source(source, positions=False), MAX_FRAMES)]
 
 
 def _print(record: dict[str, Any]) -> None:

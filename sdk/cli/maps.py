@@ -19,7 +19,7 @@ from .console import print_json, print_table, progress_bars
 
 __all__ = ["app"]
 
-LEAST_GRAPH_RECALL = 0.95
+MIN_GRAPH_RECALL = 0.95
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -161,10 +161,10 @@ def verify(map_path: MapArgument, as_json: Json = False) -> None:
             else:
                 recall = index.graph_recall()
                 search += f"; the graph finds {100 * recall:.1f} % of a sample of the map's own places"
-                if recall < LEAST_GRAPH_RECALL:
+                if recall < MIN_GRAPH_RECALL:
                     findings = [
                         f"the graph finds only {100 * recall:.1f} % of a sample of the map's own places, expected "
-                        f"{100 * LEAST_GRAPH_RECALL:g} %; remove identical frames (a covered lens, a parked robot)"
+                        f"{100 * MIN_GRAPH_RECALL:g} %; remove identical frames (a covered lens, a parked robot)"
                     ]
             notes = [f"{len(place_map):,} places read, all sound", f"index {index.origin}; search by {search}"]
             notes += [no_graph] if no_graph is not None else []

@@ -19,7 +19,7 @@ PLACES_PER_CALL = 4096
 
 @dataclass(frozen=True)
 class Changes:
-    """What leads from an earlier moment of a map to a later one."""
+    """The changes from one moment of a map to a later one."""
 
     lost: list[int]  # ids of pairs that were removed or replaced
     fresh: list[Pair]
@@ -27,7 +27,7 @@ class Changes:
 
 
 def derive_index(place_map: PlaceMap, progress: StepProgress) -> tuple[PlaceIndex, IndexStamp]:
-    """Make an index of all places of a map.
+    """Build an index of all places of a map.
 
     Raises:
         MapError: a descriptor is damaged, or they are not those that were written.
@@ -41,25 +41,25 @@ def derive_index(place_map: PlaceMap, progress: StepProgress) -> tuple[PlaceInde
             progress(len(index), moment.state.count)
     if state != moment.state:
         raise MapError(
-            f"{place_map.path}: its descriptors are not those that were written, expected the digest that "
-            "the map keeps of them; run `structvpr map verify` and restore the map from a copy"
+            f"{place_map.path}: its descriptors do not match the digest that the map keeps of them; run `structvpr map "
+            "verify` and restore the map from a copy"
         )
     return index, IndexStamp(state, losses)
 
 
 def changes_since(place_map: PlaceMap, before: IndexStamp, last_id: int) -> Changes | None:
-    """What has changed in a map, None if its journal does not account for all of it.
+    """The changes of a map since an earlier moment; None if its journal does not account for all of them.
 
-    The pairs of before, without those that the journal says were lost, with those that are new, must be the map's by
-    their digests. So a state that was never this map's is found out, and a journal that is not of it too.
+    The earlier pairs, minus the lost ones of the journal, plus the new ones, must have the map's digest. So an index
+    state or a journal of another map is detected.
 
     Args:
         place_map: the map as it is now.
-        before: what an index follows.
-        last_id: the largest id that was ever in that index.
+        before: the stamp of an index.
+        last_id: the largest id that the index ever held.
     """
     with place_map.snapshot(after_id=last_id) as moment:
-        # Places that came and went since then are in the journal, and were never in the index.
+        # The journal also holds places that came and went since then and were never in the index.
         lost = {gone: digest for gone, digest in moment.lost_since(before.losses).items() if gone <= last_id}
         fresh = [*moment.pairs_of(list(lost)), *(pair for batch in moment.batches() for pair in batch)]
         after = IndexStamp(moment.state, moment.losses)
@@ -73,7 +73,7 @@ def follow(index: PlaceIndex, place_map: PlaceMap, changes: Changes, progress: S
 
     Raises:
         IndexFileError: the file that the index was loaded from is damaged.
-        ValueError: the index does not hold what it was said to follow.
+        ValueError: the index does not match its stamp.
     """
     if changes.lost:
         index.remove(changes.lost)

@@ -13,12 +13,12 @@ from .stamp import IndexStamp
 
 __all__ = ["WAYS", "index_path", "load_index", "method_of", "new_index", "reason", "save_index"]
 
-# What the ways through a `PlaceIndex` are called in words.
+# The search methods of a `PlaceIndex`, in words.
 WAYS = {"scan": "exact scan", "sketch": "scan of sketches", "graph": "graph"}
 
 
 def index_path(map_path: Path) -> Path:
-    """Where a map's index lies: `campus.places` has `campus.places.index` beside it."""
+    """The index of a map: `campus.places` has `campus.places.index` beside it."""
     return map_path.with_name(map_path.name + ".index")
 
 
@@ -49,12 +49,12 @@ def save_index(index: PlaceIndex, place_map: PlaceMap, stamp: IndexStamp) -> Non
 
 
 def reason(error: Exception, place_map: PlaceMap) -> str:
-    """What is wrong with the index file, without its name."""
+    """The error of an index file, without the file's name."""
     return f"its index {error}".replace(f"{index_path(place_map.file)}: ", "")
 
 
 def method_of(index: PlaceIndex, k: int = 5) -> str:
-    """The way that a search for k places takes, a key of `WAYS`. Raises as `PlaceIndex.explain` does."""
+    """The method of a search for k places, a key of `WAYS`. Raises as `PlaceIndex.explain` does."""
     anywhere = np.eye(1, index.dim, dtype=np.float32)[0]  # (D,)
     return str(index.explain(anywhere, k)["method"])
 

@@ -15,12 +15,12 @@ __all__ = ["GraphThread"]
 class GraphThread(threading.Thread):
     """Builds the graph of an index.
 
-    A daemon, so that the end of the process does not wait for minutes of work; yet cancelled and awaited at exit: the
-    interpreter ends a daemon that is inside the kernel by unwinding its stack, which C++ answers by aborting.
+    It is a daemon thread, so the end of the process does not wait for minutes of work. It is cancelled and joined at
+    exit: a daemon thread that the interpreter stops inside the kernel would abort the process.
 
     Attributes:
         progress: rows done, rows in all.
-        error: what ended the build, None if nothing did. A build that was cancelled has no error.
+        error: the error that ended the build, or None. A cancelled build has no error.
     """
 
     def __init__(self, index: PlaceIndex, when_ended: weakref.WeakMethod[Callable[[GraphThread], object]]) -> None:
@@ -39,7 +39,7 @@ class GraphThread(threading.Thread):
         self._cancelled = False
 
     def start(self) -> None:
-        """Begin to build. Where no thread can be had, that is `error`."""
+        """Start building. If no thread can be started, `error` says so."""
         RUNNING.add(self)
         try:
             super().start()
@@ -55,7 +55,7 @@ class GraphThread(threading.Thread):
                     self._index.build_graph(progress=self._follow)
             except _Cancelled:
                 return
-            except Exception as error:  # memory, say: searches do without a graph
+            except Exception as error:  # such as too little memory; searches work without a graph
                 self.error = error
             if (when_ended := self._when_ended()) is not None:
                 when_ended(self)

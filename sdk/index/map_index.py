@@ -256,7 +256,7 @@ class MapIndex:
     @contextlib.contextmanager
     def _changing(self, *, lost: Sequence[Pair] = (), fresh: Sequence[Pair] = ()) -> Iterator[None]:
         # The stamp comes from the changes applied to the index, not from the map, so a missed change shows at the next
-        # refresh. An interruption in this block leaves an index without a valid stamp, and the next refresh rebuilds it.
+        # refresh. An interruption in this block leaves an index without a valid stamp; the next refresh rebuilds it.
         with self._lock:
             rows = self.num_rows
             state, losses = self._follows.state.plus(lost, sign=-1).plus(fresh), self._follows.losses + len(lost)

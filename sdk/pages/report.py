@@ -18,7 +18,7 @@ from ..atomic_file import replace_when_done
 __all__ = ["ReportRow", "thumbnail", "write_report"]
 
 THUMBNAIL_WIDTH_PX = 240
-THUMBNAIL_MOST_HEIGHT_PX = 960  # of a tower of a frame, which is squeezed: JPEG ends at 65,500
+THUMBNAIL_MAX_HEIGHT_PX = 960  # of a tower of a frame, which is squeezed: JPEG ends at 65,500
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -93,7 +93,7 @@ def _row(row: ReportRow) -> str:
 
 def thumbnail(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The frame as the page shows it: uint8 (h, 240, 3) RGB. Whoever asks many frames keeps these."""
-    height = min(max(1, round(frame.shape[0] * THUMBNAIL_WIDTH_PX / frame.shape[1])), THUMBNAIL_MOST_HEIGHT_PX)
+    height = min(max(1, round(frame.shape[0] * THUMBNAIL_WIDTH_PX / frame.shape[1])), THUMBNAIL_MAX_HEIGHT_PX)
     return np.asarray(cv2.resize(frame, (THUMBNAIL_WIDTH_PX, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 

@@ -88,7 +88,7 @@ class FakeCuda:
         if what in self.fail:
             self.fail[what] -= 1
             if self.fail[what] == 0:
-                raise EngineError(f"CUDA failed ({what}), expected success; start the program again")
+                raise EngineError(f"CUDA failed ({what}); start the program again")
 
     def require_current(self) -> None:
         assert getattr(self.depth, "value", 0) > 0, "called without a current context"

@@ -22,7 +22,7 @@ from .label_sets import Colour, LabelSet
 __all__ = ["encode_palette_png", "palette_of", "read_label_map"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_PIXELS = 1 << 27  # a header of 25 bytes may claim any number, and a decoder believes it
+MAX_PIXELS = 1 << 27  # a header of 25 bytes may claim any number, and a decoder believes it
 GREY, PALETTE = 0, 3  # colour types of one sample a pixel
 HEADER = struct.Struct(">IIBBBBB")  # width, height, bit depth, colour type, compression, filter, interlace
 
@@ -79,8 +79,8 @@ def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
             f"{path}: is a PNG of colour type {colour_type} and {bits} bits, expected a label map: grey or palette, "
             "at most 8 bits; a picture of colours holds no class numbers"
         )
-    if width * height > MOST_PIXELS:
-        raise FrameError(f"{path}: claims {width} x {height} px, expected at most {MOST_PIXELS}; make it again")
+    if width * height > MAX_PIXELS:
+        raise FrameError(f"{path}: claims {width} x {height} px, expected at most {MAX_PIXELS}; make it again")
     # The same samples, called grey: a decoder then leaves them as they are.
     header = HEADER.pack(width, height, bits, GREY, *rest)
     kept = [(b"IHDR", header), *((kind, part) for kind, part in found if kind == b"IDAT"), (b"IEND", b"")]

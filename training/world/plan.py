@@ -13,8 +13,8 @@ from .drives import Drive, draw_queries, draw_reference
 
 __all__ = ["Job", "Plan", "PlanError", "jobs_of_street"]
 
-LEAST_SPACING_M = 0.1
-MOST_FRAMES = 10_000_000
+MIN_SPACING_M = 0.1
+MAX_FRAMES = 10_000_000
 
 
 class PlanError(ValueError):
@@ -57,12 +57,12 @@ class Plan:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise PlanError(f"{name} is {getattr(self, name)}, expected {low} or more")
-        if self.frames > MOST_FRAMES:
-            raise PlanError(f"frames is {self.frames}, expected {MOST_FRAMES} or fewer")
-        if not LEAST_SPACING_M <= self.spacing_m <= self.street_length_m < math.inf:
+        if self.frames > MAX_FRAMES:
+            raise PlanError(f"frames is {self.frames}, expected {MAX_FRAMES} or fewer")
+        if not MIN_SPACING_M <= self.spacing_m <= self.street_length_m < math.inf:
             raise PlanError(
                 f"spacing_m is {self.spacing_m} and street_length_m {self.street_length_m}, expected a spacing of "
-                f"{LEAST_SPACING_M} or more and a street that is as long or longer"
+                f"{MIN_SPACING_M} or more and a street that is as long or longer"
             )
         if not (self.val_share >= 0.0 and self.test_share >= 0.0 and self.val_share + self.test_share < 1.0):
             raise PlanError(

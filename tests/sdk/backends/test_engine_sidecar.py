@@ -44,7 +44,7 @@ def refusal(engine: Path) -> str:
     assert str(engine) in message
     assert "\n" not in message
     assert len(message) < 600
-    assert re.search("[,:] (expected|this) ?.*; |, this structvpr reads up to .*; ", message), message
+    assert re.search("[^;]; [^;]+", message), message  # what was found; what to do
     return message
 
 
@@ -230,7 +230,10 @@ def test_nonsense_is_not_written(engine: Path, change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("data", [b"", PLAN[:-1], PLAN + b"x", PLAN[::-1], b"x" * len(PLAN)])
 def test_another_engine_is_refused(engine: Path, data: bytes) -> None:
     engine.write_bytes(data)
-    with pytest.raises(EngineError, match=r"expected .*; copy (it|both) again, or build it here with"):
+    with pytest.raises(
+        EngineError,
+        match=r"(expected \d+ by its sidecar|differs from the engine .*); copy (it|both) again, or build it here with",
+    ):
         require_intact(engine, read_sidecar(engine))
 
 
@@ -243,7 +246,7 @@ def test_a_huge_engine_is_not_read(engine: Path) -> None:
 
 def test_no_engine(engine: Path) -> None:
     engine.unlink()
-    with pytest.raises(EngineError, match=r"cannot be read \(No such file or directory\), expected an engine; build"):
+    with pytest.raises(EngineError, match=r"cannot be read \(No such file or directory\); build"):
         require_intact(engine, read_sidecar(engine))
 
 

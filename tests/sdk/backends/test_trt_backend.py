@@ -56,13 +56,13 @@ class Bench:
         return TrtBackend(self.path, **options)
 
     def refuse(self, kind: type[Exception] = EngineError) -> str:
-        """Loading fails with one sentence that names the engine: found; expected; remedy."""
+        """Loading fails with one sentence that names the engine: what was found; what to do."""
         with pytest.raises(kind) as caught:
             TrtBackend(self.path)
         message = str(caught.value)
         assert str(self.path) in message
         assert "\n" not in message
-        assert re.search(r", expected [^;]+; [^;]+$", message), message
+        assert re.search(r"[^;]; [^;]+$", message), message
         return message
 
 
@@ -384,7 +384,7 @@ def test_a_query_that_fails(bench: Bench) -> None:
     bench.install(execute=3)
     backend = bench.load(cuda_graph=False)
     backend.infer(picture(0))
-    with pytest.raises(EngineError, match=r"failed in TensorRT \(.*enqueue refused, really\), expected .*; load"):
+    with pytest.raises(EngineError, match=r"failed in TensorRT \(.*enqueue refused, really\); load"):
         backend.infer(picture(1))
     assert bench.cuda.balance == 0
     assert np.array_equal(backend.infer(picture(2))["raw_descriptor"], network(picture(2))[0])
@@ -461,7 +461,7 @@ def test_a_truncated_engine(untouched: Bench, size: int) -> None:
 def test_another_engine(untouched: Bench) -> None:
     write_engine(untouched.path)
     untouched.path.write_bytes(PLAN[::-1])
-    assert "differs from what its sidecar describes" in untouched.refuse()
+    assert "differs from the engine that its sidecar describes" in untouched.refuse()
 
 
 @pytest.mark.parametrize(
