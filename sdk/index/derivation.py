@@ -41,7 +41,7 @@ def derive_index(place_map: PlaceMap, progress: StepProgress) -> tuple[PlaceInde
             progress(len(index), moment.state.count)
     if state != moment.state:
         raise MapError(
-            f"{place_map.path}: its descriptors do not match the digest that the map keeps of them; run `structvpr map "
+            f"{place_map.path}: its descriptors are not those that were written (their digest differs); run `structvpr map "
             "verify` and restore the map from a copy"
         )
     return index, IndexStamp(state, losses)
