@@ -1,4 +1,4 @@
-"""Atomic files: a file is written beside its name, flushed and renamed, so that it is whole or not there."""
+"""Files that are whole or not there: written beside their name, flushed, and renamed."""
 
 from __future__ import annotations
 
@@ -33,22 +33,16 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     require_replaceable(path)
-    try:
+    with writing(path):
         handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
-    except OSError as error:
-        raise WriteError(
-            f"cannot write {path}: {error.strerror}; name a file in a folder that exists and can be written"
-        ) from None
-    temporary = Path(temporary_name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
-        move_into_place(temporary, path)
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror}; make room, or name another file") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        temporary = Path(temporary_name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
+            move_into_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def require_replaceable(path: Path) -> None:
@@ -110,7 +104,9 @@ def writing(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into a WriteError that names `path`."""
     try:
         yield
+    except WriteError:
+        raise  # of an inner block, which names its own file
     except OSError as error:
         raise WriteError(
-            f"cannot write {path}: {error.strerror}; choose a folder that can be written, on a disk with room"
+            f"cannot write {path}: {error.strerror}; name a file in a writable folder, on a disk with room"
         ) from None

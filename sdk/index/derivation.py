@@ -41,8 +41,8 @@ def derive_index(place_map: PlaceMap, progress: StepProgress) -> tuple[PlaceInde
             progress(len(index), moment.state.count)
     if state != moment.state:
         raise MapError(
-            f"{place_map.path}: its descriptors are not those that were written (their digest differs); run `structvpr map "
-            "verify` and restore the map from a copy"
+            f"{place_map.path}: its descriptors are not those that were written; run `structvpr map verify` and "
+            "restore the map from a copy"
         )
     return index, IndexStamp(state, losses)
 

@@ -252,7 +252,7 @@ def test_power_cut_between_the_two_is_found(model, tensorrt, monkeypatch):
 
 def test_folder_that_cannot_be_written_is_found_before_the_build(model, tensorrt, tmp_path):
     trt = tensorrt("10.3.0")
-    with pytest.raises(WriteError, match=r"cannot write .*; choose a folder that can be written"):
+    with pytest.raises(WriteError, match=r"cannot write .*; name a file in a writable folder"):
         export_engine(model(), tmp_path / "nowhere" / "a.engine")
     assert trt.told.config is None
 
