@@ -65,7 +65,7 @@ def match_ports(
     expected_out = {name: (float32, [1, *shape]) for name, shape in contract.output_shapes.items()}
     if taken != expected_in or given != expected_out or len(outputs) != len(expected_out):
         raise ContractError(
-            f"{path}: takes {inputs} and gives {outputs}, expected {expected_in} and {expected_out} by its contract; "
+            f"{path}: takes {taken} and gives {given}, expected {expected_in} and {expected_out} by its contract; "
             "export the model again with `structvpr export onnx`"
         )
     return names
