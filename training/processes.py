@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import distributed, nn
 
-from sdk import EngineError
+from sdk import UsageError
+from sdk.arrays import Floats, Indices
 
 __all__ = ["Processes", "joined_processes"]
 
@@ -40,11 +39,11 @@ class Processes:
         """Whether this one writes files and draws progress."""
         return self.rank == 0
 
-    def share(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def share(self, rows: Indices) -> Indices:
         """This process's part of the rows: each `count`-th."""
         return rows[self.rank :: self.count]
 
-    def gather(self, part: npt.NDArray[np.float32], total: int) -> npt.NDArray[np.float32]:
+    def gather(self, part: Floats, total: int) -> Floats:
         """All rows, in their order, from what each process made of its `share`.
 
         Args:
@@ -59,7 +58,7 @@ class Processes:
         parts = [torch.zeros_like(padded) for _ in range(self.count)]
         distributed.all_gather(parts, padded)
         # (most, count, D): row i of process r is row i * count + r.
-        rows: npt.NDArray[np.float32] = torch.stack(parts, dim=1).reshape(-1, part.shape[1])[:total].cpu().numpy()
+        rows: Floats = torch.stack(parts, dim=1).reshape(-1, part.shape[1])[:total].cpu().numpy()
         return rows
 
     def agree(self, net: nn.Module) -> None:
@@ -82,11 +81,11 @@ def joined_processes(device: str | None = None) -> Iterator[Processes]:
         device: "cpu" or "cuda"; a GPU unless given, if there is one.
 
     Raises:
-        EngineError: there is no such device.
+        UsageError: there is no such device.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        raise EngineError(f"device {kind!r} was asked for, expected cpu, or cuda where torch sees a GPU; name another")
+        raise UsageError(f"device {kind!r} is not available; use cpu, or cuda on a machine where torch sees a GPU")
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     here = torch.device(kind, local) if kind == "cuda" else torch.device(kind)

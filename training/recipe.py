@@ -149,7 +149,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        values = _flatten({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        values = _flatten(vars(self))
         for name, default in DEFAULTS.items():
             value, kind = values[name], type(default)
             fits = isinstance(value, (int, float) if kind is float else kind)
@@ -222,16 +222,15 @@ def change_recipe(recipe: Recipe, **changes: Any) -> Recipe:
     # JSON has no tuples, and people write 1 for 1.0.
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values |= {n: float(values[n]) for n, d in DEFAULTS.items() if isinstance(d, float) and type(values[n]) is int}
-    parts: dict[str, Any] = {}
     for branch, prefix in PREFIXES.items():
         names = [field.name for field in dataclasses.fields(BranchRecipe)]
-        parts[branch] = BranchRecipe(**{name: values.pop(prefix + name) for name in names})
-    return Recipe(**values, **parts)
+        values[branch] = BranchRecipe(**{name: values.pop(prefix + name) for name in names})
+    return Recipe(**values)
 
 
 def write_recipe(recipe: Recipe) -> dict[str, Any]:
     """A recipe as JSON values; `read_recipe` reads them."""
-    values = _flatten({field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)})
+    values = _flatten(vars(recipe))
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from sdk import FrameError
+from sdk.arrays import Triple
 from sdk.cli.console import progress_bars
 
 __all__ = ["espnetv2_command", "labels_command"]
 
-Triple = tuple[float, float, float]
 NAMED = 5  # images that could not be read, named at the end
 
 

@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import DataError, UsageError
+from sdk.arrays import Indices
 from sdk.frames.folder import require_images
 from sdk.frames.places_csv import PLACES_CSV, positions_in
 from sdk.frames.table import Table, read_table
 from sdk.geography import to_metres
 
 from .hold_out import divide
-from .training_set import Indices, TrainingSet, set_from_places, set_from_positions
+from .training_set import TrainingSet, set_from_places, set_from_positions
 
 __all__ = ["has_split_column", "read_csv_places", "read_world"]
 

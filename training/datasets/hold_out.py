@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import DataError, UsageError
+from sdk.arrays import Indices
 
-from .training_set import Indices, TrainingSet
+from .training_set import TrainingSet
 
 __all__ = ["divide", "hold_out", "join_sets"]
 

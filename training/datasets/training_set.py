@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import DataError, UsageError
+from sdk.arrays import Indices
 from sdk.evaluation.recall import split_rows
 from sdk.geography import expand_ranges, pairs_within
 
-__all__ = ["Indices", "TrainingSet", "set_from_pairs", "set_from_places", "set_from_positions", "summary"]
+__all__ = ["TrainingSet", "set_from_pairs", "set_from_places", "set_from_positions", "summary"]
 
-Indices = npt.NDArray[np.int64]
 BLOCK = 1 << 16  # queries whose places are checked at once
 
 

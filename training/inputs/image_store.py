@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sdk import DataError, FrameError, ModelContract, UsageError, prepare, read_image
+from sdk import DataError, FrameError, ModelContract, WriteError, prepare, read_image
 from sdk.arrays import Bytes, Indices
-from sdk.atomic_file import replace_when_done
+from sdk.atomic_file import replace_when_done, writing
 from sdk.progress import Progress
 
 from ..labels.label_png import read_label_map
@@ -149,7 +149,8 @@ def _cached_array(
         known.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
     cached = folder / f"{what}-{known.hexdigest()[:16]}.npy"
     if not cached.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         with replace_when_done(cached) as temporary:
             array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
             _reserve(temporary, cached, array.nbytes)
@@ -166,7 +167,7 @@ def _reserve(temporary: Path, cached: Path, nbytes: int) -> None:
         with temporary.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
     except OSError as error:
-        raise UsageError(
+        raise WriteError(
             f"cannot write {cached}: {error.strerror}; it needs {nbytes / 1e9:.1f} GB, choose another folder with "
             "--cache, or --cache - to decode images each time"
         ) from None

@@ -10,7 +10,6 @@ A map has its name only when it is whole, and its confidence is there before it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from typing import Any
 import cv2
 
 from sdk import DataError, FrameError, read_image
-from sdk.atomic_file import replace_when_done
+from sdk.atomic_file import replace_when_done, writing
 from sdk.frames.folder import list_images
+from sdk.progress import StepProgress
 
 from ..json_files import write_json
 from .label_png import encode_palette_png, palette_of
@@ -62,7 +62,7 @@ def label_images(
     images_folder: Path,
     output_folder: Path,
     network: SegmentationNetwork,
-    progress: Callable[[int, int], None] | None = None,
+    progress: StepProgress | None = None,
 ) -> LabelReport:
     """Write a label map for every image below a folder; go on where an interrupted run stopped.
 
@@ -94,7 +94,8 @@ def label_images(
                 failed.append(str(error))
             else:
                 found = network.segment(frame)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                with writing(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
                 if found.confidence is not None:
                     confidences.append(float(found.confidence.mean()) / 255.0)
                     _, encoded = cv2.imencode(".png", found.confidence)
@@ -146,7 +147,6 @@ def claim(output_folder: Path, settings: dict[str, Any]) -> None:
                 f"{output_folder}: is not empty and has no {LABELS_JSON}, expected a new folder or one of an earlier "
                 "run; name another"
             )
-        output_folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings, indent=2)
         return
     try:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from sdk import FrameError
+from sdk.arrays import Bytes
 
 from .label_sets import Colour, LabelSet
 
@@ -34,7 +34,7 @@ def palette_of(label_set: LabelSet) -> list[Colour]:
     return colours
 
 
-def encode_palette_png(labels: npt.NDArray[np.uint8], palette: Sequence[Colour]) -> bytes:
+def encode_palette_png(labels: Bytes, palette: Sequence[Colour]) -> bytes:
     """An 8-bit palette PNG whose samples are the labels.
 
     Args:
@@ -56,7 +56,7 @@ def encode_palette_png(labels: npt.NDArray[np.uint8], palette: Sequence[Colour])
     return SIGNATURE + b"".join(chunk(kind, data) for kind, data in parts)
 
 
-def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
+def read_label_map(path: Path) -> Bytes:
     """Read the numbers of a label map: the samples of a grey or palette PNG of 1, 2, 4 or 8 bits.
 
     Returns:

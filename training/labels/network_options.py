@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sdk import ContractError
+from sdk.arrays import Triple
 
-__all__ = ["NetworkOptions", "Triple", "check_metadata"]
-
-Triple = tuple[float, float, float]
+__all__ = ["NetworkOptions", "check_metadata"]
 
 WORDS = {"input_layout": ("nchw", "nhwc"), "output": ("nchw", "nhwc", "ids"), "colour": ("rgb", "bgr")}
 

@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sdk import ContractError, EngineError
+from sdk.arrays import Bytes, Floats, Triple
 from sdk.errors import first_line
 
 from .label_sets import LABEL_SETS, LabelSet
-from .network_options import NetworkOptions, Triple, check_metadata
+from .network_options import NetworkOptions, check_metadata
 
 __all__ = ["Segmentation", "SegmentationNetwork"]
-
-Floats = npt.NDArray[np.float32]
 
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -43,8 +42,8 @@ class Segmentation:
             gives class numbers only.
     """
 
-    labels: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.uint8] | None
+    labels: Bytes
+    confidence: Bytes | None
 
 
 class SegmentationNetwork:
@@ -100,7 +99,7 @@ class SegmentationNetwork:
             "output": {"name": self._output_name, "holds": self._output},
         }
 
-    def segment(self, frame: npt.NDArray[np.uint8]) -> Segmentation:
+    def segment(self, frame: Bytes) -> Segmentation:
         """Label a frame.
 
         The frame is stretched to the network's input. The map has the frame's proportions and, at most, the frame's
@@ -132,7 +131,7 @@ class SegmentationNetwork:
         labels = (best + first).astype(np.uint8)
         return Segmentation(labels, _confidence(stretched) if exact else None)
 
-    def _run(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    def _run(self, frame: Bytes) -> npt.NDArray[Any]:
         pixels = cv2.resize(frame, (self._width, self._height), interpolation=cv2.INTER_AREA)
         if self._colour == "bgr":
             pixels = pixels[..., ::-1]
@@ -152,7 +151,7 @@ class SegmentationNetwork:
                 "maps; check the size with --height and --width"
             ) from None
 
-    def _checked_ids(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    def _checked_ids(self, ids: npt.NDArray[Any]) -> Bytes:
         numbers = np.rint(ids).astype(np.int64) if ids.dtype.kind == "f" else ids.astype(np.int64)
         known = np.isin(numbers, [*self.label_set.ids, self.label_set.void])
         if not known.all():
@@ -274,7 +273,7 @@ class SegmentationNetwork:
         self._output = fitting[0]
 
 
-def _confidence(channels: Floats) -> npt.NDArray[np.uint8]:
+def _confidence(channels: Floats) -> Bytes:
     """Probability of the likeliest class, from probabilities or else by softmax."""
     top = channels.max(axis=0)  # (C, h, w) -> (h, w)
     if not (channels.min() >= 0.0 and np.abs(channels.sum(axis=0) - 1.0).max() < 1e-2):

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from sdk import UsageError, WriteError
-from sdk.atomic_file import replace_when_done
+from sdk import UsageError
+from sdk.atomic_file import replace_when_done, writing
 
 __all__ = ["MetricsLog"]
 
@@ -35,16 +35,12 @@ class MetricsLog:
         if folder is None:
             return
         path = folder / "metrics.jsonl"
-        try:
+        with writing(path):
             if path.exists():
                 kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
                 with replace_when_done(path) as temporary:
                     temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             self._file = path.open("a", encoding="utf-8")
-        except WriteError:
-            raise
-        except OSError as error:
-            raise WriteError(f"cannot write {path}: {error.strerror}; choose another folder") from None
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter

@@ -25,7 +25,7 @@ import torch
 
 from sdk import ContractError, DataError
 from sdk.arrays import Floats
-from sdk.atomic_file import replace_when_done
+from sdk.atomic_file import replace_when_done, writing
 
 from ..inputs.batches import Inputs, rgb_set, seg_set
 from ..json_files import write_json
@@ -106,7 +106,8 @@ def start_rgb_branch(context: TrainingContext, recipe: Recipe, head_file: Path) 
     of = f"{weights_sha256(net)} {context.training.digest} {recipe.height} {recipe.width} {recipe.seed}"
     if processes.is_first and not _holds(head_file, of):
         start_head(net, rgb_set(context.training, net, recipe, processes.device), recipe.seed)
-        head_file.parent.mkdir(parents=True, exist_ok=True)
+        with writing(head_file):
+            head_file.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(head_file, {"of": of, "head": net.head.state_dict()})
     processes.wait()
     net.head.load_state_dict(torch.load(head_file, map_location=processes.device, weights_only=True)["head"])
@@ -243,7 +244,8 @@ def _kept_descriptors(
     descriptors = describe_together(net, inputs, everything, recipe, processes, progress)
     processes.wait()  # until every process has read the old file
     if processes.is_first:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with replace_when_done(path) as temporary, temporary.open("wb") as file:
             np.savez(file, of=np.array(of), descriptors=descriptors)
     processes.wait()

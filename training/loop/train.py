@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sdk import EngineError, UsageError
+from sdk.atomic_file import writing
 
 from ..networks.checkpoint import save_tensors
 from ..networks.descriptor_net import DescriptorNet
@@ -79,7 +80,8 @@ def train_branch(net: DescriptorNet, training: BranchTraining) -> Trained:
     if teacher is not None and run.step == 0 and recipe.projection == "fitted":
         _fit_projection(branch, teacher, training)
     if processes.is_first:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     parallel: nn.Module = DistributedDataParallel(branch) if processes.count > 1 else branch
     every = recipe.validate_every or -(-recipe.steps // 10)
     saved_at = time.monotonic()

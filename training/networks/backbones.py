@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdk import ContractError
+from sdk.arrays import Triple
 
 __all__ = ["BACKBONES", "Backbone", "EfficientNetLite0", "MobileNetV2", "load_pretrained", "same_padding"]
-
-Triple = tuple[float, float, float]
 
 
 class Backbone(nn.Module):

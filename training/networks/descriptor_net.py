@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sdk import ContractError, ModelContract
+from sdk.arrays import Triple
 
 from .backbones import BACKBONES, load_pretrained
 from .heads import GridHead, l2_normalize
@@ -32,7 +33,6 @@ __all__ = [
 HEIGHT, WIDTH = 240, 320  # of the network's input, px
 HEADS = ("gem", "grid")
 MIDDLE = 1  # the tap that "grid" takes cells of: stride 16, what best survives night and season
-Triple = tuple[float, float, float]
 
 
 def normalize_pixels(frames: Tensor, mean: Triple, std: Triple) -> Tensor:
