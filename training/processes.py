@@ -1,6 +1,6 @@
 """One or several processes that train together: they share work and gather results.
 
-Started by `torchrun`, a process finds the others; started alone, it is the only one.
+Under `torchrun`, a process joins the others. Otherwise it works alone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Processes:
     """This process among those that train together.
 
     Attributes:
-        rank: of this one, 0 to count - 1. Rank 0 writes files.
-        count: of all.
-        device: of this one.
+        rank: 0 to count - 1. Rank 0 writes the files.
+        count: number of processes.
+        device: where this process computes.
     """
 
     rank: int
@@ -40,15 +40,15 @@ class Processes:
         return self.rank == 0
 
     def share(self, rows: Indices) -> Indices:
-        """This process's part of the rows: each `count`-th."""
+        """This process's rows: every `count`-th one."""
         return rows[self.rank :: self.count]
 
     def gather(self, part: Floats, total: int) -> Floats:
-        """All rows, in their order, from what each process made of its `share`.
+        """Join what all processes computed for their `share`, in the original order of the rows.
 
         Args:
-            part: float32 (n, D).
-            total: rows of all.
+            part: float32 (n, D), this process's result.
+            total: number of rows over all processes.
         """
         if self.count == 1:
             return part
@@ -62,23 +62,23 @@ class Processes:
         return rows
 
     def agree(self, net: nn.Module) -> None:
-        """Give every process the first one's batch-norm statistics: each follows its own part of the batches."""
+        """Copy rank 0's batch-norm statistics to all processes, because each sees other batches."""
         if self.count > 1:
             for buffer in net.buffers():
                 distributed.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all processes have reached this call."""
         if self.count > 1:
             distributed.barrier()
 
 
 @contextmanager
 def joined_processes(device: str | None = None) -> Iterator[Processes]:
-    """This process, joined with the others that `torchrun` started; left again at the end.
+    """Join the processes that `torchrun` started, and leave them when the block ends.
 
     Args:
-        device: "cpu" or "cuda"; a GPU unless given, if there is one.
+        device: "cpu" or "cuda". None for a GPU if there is one.
 
     Raises:
         UsageError: there is no such device.
@@ -91,14 +91,14 @@ def joined_processes(device: str | None = None) -> Iterator[Processes]:
     here = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(here)
-        torch.backends.cudnn.benchmark = False  # it picks by timing, and so differently each time
+        torch.backends.cudnn.benchmark = False  # it picks kernels by timing, so runs would differ
         torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32; `precision` is how to have less
+        torch.backends.cudnn.allow_tf32 = False  # true float32; `precision` selects less
     if count == 1:
         yield Processes(0, 1, here)
         return
     # The first process may prepare images for hours while the others wait.
     distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(hours=24))
     yield Processes(rank, count, here)
-    # Not after an error: the others may be inside of a collective, and torchrun ends them.
+    # Not after an error: the others may wait in a collective, and torchrun stops them.
     distributed.destroy_process_group()

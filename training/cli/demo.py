@@ -94,4 +94,4 @@ def _shipped_model() -> Path:
     for folder in (package / "models", package.parent / "models"):  # an installed wheel, a checkout
         if (folder / MODEL).is_file():
             return folder / MODEL
-    raise sdk.EngineError(f"{MODEL}: came with neither the package nor a checkout, expected it there; pass --model")
+    raise sdk.EngineError(f"{MODEL}: is neither in the package nor in a checkout; pass --model")

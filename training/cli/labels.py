@@ -14,7 +14,7 @@ from sdk.cli.console import progress_bars
 
 __all__ = ["espnetv2_command", "labels_command"]
 
-NAMED = 5  # images that could not be read, named at the end
+NAMED = 5  # unreadable images that the last message names
 
 
 def labels_command(
@@ -39,7 +39,7 @@ def labels_command(
         str | None, typer.Option(help="Layout of the output, nchw, nhwc or ids, if its shape is ambiguous.")
     ] = None,
 ) -> None:
-    """Write the label maps that train the segmentation branch, with a segmentation network.
+    """Label every image of a folder with a segmentation network. The segmentation branch trains on these label maps.
 
     Writes a palette PNG for each image, under the same relative path, and labels.json. If the network gives logits or
     probabilities, it also writes a confidence per pixel. Run the same command again to continue an interrupted run.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,11 +33,11 @@ Data = Annotated[
 ]
 Labels = Annotated[
     list[Path] | None,
-    typer.Option("--labels", help="Folder of label maps, one per --data, in the same order. A world has its own."),
+    typer.Option("--labels", help="Folder of label maps, one per --data, in order. A world has its own label maps."),
 ]
 ValidationLabels = Annotated[
     list[Path] | None,
-    typer.Option("--validation-labels", help="Folder of label maps, one per --validation, in the same order."),
+    typer.Option("--validation-labels", help="Folder of label maps, one per --validation, in order."),
 ]
 Weights = Annotated[
     Path, typer.Option(help="ImageNet weights of the recipe's backbone, a .pth file.", show_default=False)
@@ -55,11 +55,11 @@ Changes = Annotated[
 ]
 Minutes = Annotated[
     float | None,
-    typer.Option(help="Choose the number of image passes so that all runs take about this long here.", min=0.1),
+    typer.Option(help="Total time of all runs on this machine, minutes. Sets the number of image passes.", min=0.1),
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(help="Folder for images at the network's size, default OUTPUT/cache. '-' decodes images each time."),
+    typer.Option(help="Folder for resized images. Default: OUTPUT/cache. '-' decodes the images each time."),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda. Default: a GPU if there is one.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")]
@@ -180,7 +180,7 @@ def ablation_command(
     tensorboard: TensorBoard = False,
     as_json: Json = False,
 ) -> None:
-    """Repeat the paper's ablation: train students that differ only in the pairs that are distilled.
+    """Repeat the paper's ablation. The students differ only in the pairs that they learn from the teacher.
 
     All runs have the same number of image passes. Finished runs are kept: repeat the command to resume, or to add rows
     or seeds. Several processes may run different seeds into one folder at the same time. Writes ablation.md (our
@@ -269,7 +269,7 @@ def _numbers(text: str, kind: Callable[[str], Any], option: str) -> list[Any]:
     try:
         return [kind(word) for word in text.split(",")]
     except ValueError:
-        raise UsageError(f"{option} is {text!r}, expected numbers with commas between them") from None
+        raise UsageError(f"{option} is {text!r}; separate numbers by commas, such as 0,1,2") from None
 
 
 def _named(sets: list[str], labels: list[Path] | None) -> NamedSets:
@@ -282,10 +282,5 @@ def _cache(cache: Path | None, output: Path) -> Path | None:
     return output / "cache" if cache is None else None if str(cache) == "-" else cache
 
 
-@contextmanager
-def _progress(drawn: bool) -> Iterator[Progress]:
-    if not drawn:
-        yield lambda what, done, total: None
-        return
-    with progress_bars() as progress:
-        yield progress
+def _progress(drawn: bool) -> AbstractContextManager[Progress | None]:
+    return progress_bars() if drawn else nullcontext()

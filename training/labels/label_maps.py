@@ -59,10 +59,7 @@ def confidence_path(output_folder: Path, image: Path) -> Path:
 
 
 def label_images(
-    images_folder: Path,
-    output_folder: Path,
-    network: SegmentationNetwork,
-    progress: StepProgress | None = None,
+    images_folder: Path, output_folder: Path, network: SegmentationNetwork, progress: StepProgress | None = None
 ) -> LabelReport:
     """Write a label map for every image below a folder; go on where an interrupted run stopped.
 
@@ -76,7 +73,8 @@ def label_images(
 
     Raises:
         DataError: there are no images, two images would have one label map, or `output_folder` holds something else.
-        EngineError: the network failed, or a file cannot be written.
+        EngineError: the network failed.
+        WriteError: a file cannot be written.
     """
     images = plan(images_folder, output_folder)
     settings = {"schema": SCHEMA, **network.settings}

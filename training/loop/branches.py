@@ -77,9 +77,9 @@ def start_head(net: DescriptorNet, seen: BranchSet, seed: int, images: int = HEA
 def make_seg_branch(backbone: str, weights: Mapping[str, Tensor], class_weights: tuple[float, ...]) -> DescriptorNet:
     """The teacher: the same network for six channels, with ImageNet weights.
 
-    The first convolution is ImageNet's, preceded by a palette: a cluster has the effect of a pixel of the cluster's
-    colour on the RGB network, whatever its class weight, and void that of the mean colour. So the pretrained edge
-    filters respond to edges between clusters. Reconstruction: the paper does not say how its branch starts.
+    A palette is folded into ImageNet's first convolution: a cluster acts as a pixel of its colour does on the RGB
+    network, whatever its class weight. Void acts as the mean colour. So the pretrained edge filters respond to edges
+    between clusters. Reconstruction: the paper does not say how its branch starts.
 
     Args:
         backbone: a name in `BACKBONES`.
@@ -116,14 +116,14 @@ def freeze(net: DescriptorNet, blocks: int) -> None:
 
 
 def hold_frozen(net: DescriptorNet) -> None:
-    """Keep the batch-norm statistics of frozen stages, also while the rest is in training mode."""
+    """Put frozen stages into evaluation mode: their batch-norm statistics stay fixed while the rest trains."""
     for stage in trunk_stages(net):
         if not any(parameter.requires_grad for parameter in stage.parameters()):
             stage.eval()
 
 
 def trunk_stages(net: DescriptorNet) -> list[nn.Module]:
-    """The stem (as one), then the blocks."""
+    """The stem as one stage, then each block."""
     children = dict(net.backbone.named_children())
     blocks = next(child for child in children.values() if isinstance(child, (nn.ModuleList, nn.Sequential)))
     stem = [child for child in children.values() if child is not blocks]
@@ -135,11 +135,11 @@ def trunk_stages(net: DescriptorNet) -> list[nn.Module]:
 def trainable_groups(
     module: nn.Module, lr: float, weight_decay: float, projection_factor: float
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser: norms, biases and exponents have no decay, the projection its own rate.
+    """Parameter groups for an optimiser. Norms, biases and exponents have no decay; the projection has its own rate.
 
     Args:
         module: a `training.objective.distillation.Branch`.
-        lr: of all but its projection.
+        lr: learning rate of all but the projection.
         weight_decay: of matrices and convolutions.
         projection_factor: the projection's learning rate, as a multiple of `lr`.
     """

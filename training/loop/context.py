@@ -74,7 +74,7 @@ def open_context(
     imagenet = load_weights(weights)  # first: a wrong path fails before any image is prepared
     learned = training.sets
     if validation is None:
-        # A set without splits of its own is divided only if it has to serve both purposes.
+        # A set without splits is divided only if it serves for training and validation.
         validation, splits, others = training, ["train"] * len(learned), ["val"] * len(learned)
     else:
         splits, others = training.splits("train"), validation.splits("val")
@@ -92,5 +92,5 @@ def open_context(
         validation, others, recipe.height, recipe.width, cache=cache, progress=progress, processes=processes
     )
     for material in (opened, asked):
-        material.label_store()  # missing label maps are reported now, and not after the first stage
+        material.label_store()  # reports missing label maps before the first stage
     return TrainingContext(opened, asked, imagenet, processes, progress, tensorboard)

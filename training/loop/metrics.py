@@ -17,11 +17,11 @@ __all__ = ["MetricsLog"]
 class MetricsLog:
     """Appends to `metrics.jsonl` in a folder; a context manager.
 
-    Lines after the step that a run resumes from are removed, so each step occurs once.
+    Removes the lines after the step that a run resumes from, so each step occurs once.
 
     Args:
         folder: None writes nothing.
-        step: that the run resumes from; 0 for a new run.
+        step: the step that the run resumes from, 0 for a new run.
         tensorboard: also write event files; needs the package `tensorboard`.
 
     Raises:
@@ -77,5 +77,5 @@ class MetricsLog:
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # the last line of a run that was cut off
+    except (ValueError, KeyError, TypeError):  # a run was cut off while it wrote its last line
         return float("inf")

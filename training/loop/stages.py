@@ -5,7 +5,7 @@
     stage 2    a new RGB branch, with the triplet loss and the distillation loss
 
 A run's folder holds rgb/, seg/ and student/ (see `train_branch`), teacher.npz, student.npz, the pairs, and head.pt if
-the head is fitted. A finished part is not made again.
+the head is fitted. A finished part is not repeated.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ def start_rgb_branch(context: TrainingContext, recipe: Recipe, head_file: Path) 
 
 
 def _holds(head_file: Path, of: str) -> bool:
-    """Whether a file is whole and of this network, set and seed."""
+    """Whether the file is whole and belongs to this network, set and seed."""
     try:
         return bool(torch.load(head_file, map_location="cpu", weights_only=True)["of"] == of)
-    except Exception:  # missing, or damaged, which raises many kinds: it is made again
+    except Exception:  # missing or damaged (torch raises many kinds): made again
         return False
 
 
@@ -191,15 +191,15 @@ def save_student(run: StudentRun, recipe: Recipe, folder: Path, name: str, about
 def fit_to_minutes(context: TrainingContext, recipe: Recipe, folder: Path, minutes: float, runs: int) -> Recipe:
     """The recipe with as many image passes as fit into a time on this machine.
 
-    The speed is measured once, by a few steps of the RGB branch. The result is kept in `folder`/passes.json, because a
-    resumed run must use the same number.
+    A few steps of the RGB branch measure the speed. The result is kept in `folder`/passes.json, because a resumed run
+    must use the same number.
 
     Args:
         context: training and validation sets.
-        recipe: everything else.
+        recipe: all other choices.
         folder: of the runs.
-        minutes: for all runs.
-        runs: of the same number of passes each.
+        minutes: total time of all runs.
+        runs: number of runs, which share the time equally.
 
     Raises:
         DataError: passes.json is damaged.
@@ -232,7 +232,7 @@ def fit_to_minutes(context: TrainingContext, recipe: Recipe, folder: Path, minut
 def _kept_descriptors(
     context: TrainingContext, recipe: Recipe, path: Path, net: DescriptorNet, inputs: Inputs, digest: str
 ) -> Floats:
-    """Descriptors of the whole training set, from `path` if they belong to this network and this set."""
+    """Descriptors of the whole training set, read from `path` if it belongs to this network and set."""
     processes = context.processes
     of = f"{weights_sha256(net)} {digest} {recipe.describe_precision}"
     if path.exists():

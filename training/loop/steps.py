@@ -33,7 +33,7 @@ from .describing import DTYPES
 __all__ = ["LOG_EVERY", "BranchTraining", "Run"]
 
 LOG_EVERY = 10  # steps
-# Values of a recipe that every stage depends on. The rest is the branch's own, or is part of the teacher.
+# Recipe values that affect both stages. The others belong to one branch or to the teacher.
 OF_A_STAGE = {
     "height", "width", "passes", "tuples", "negatives", "margin", "positive", "cache_queries", "cache_pool",
     "warmup", "weight_decay", "final_lr", "clip_norm", "precision", "describe_precision", "augmentation", "crop",
@@ -43,7 +43,7 @@ OF_A_STAGE = {
 
 @dataclass(frozen=True)
 class BranchTraining:
-    """What a branch trains with.
+    """Everything that the training of one branch needs.
 
     Attributes:
         learned: the set that it learns from.
@@ -52,10 +52,10 @@ class BranchTraining:
         branch: the choices of this branch, `recipe.rgb` or `recipe.seg`.
         folder: holds `state.pt` (to resume from), `best.pt` and `metrics.jsonl`.
         processes: this process and the others.
-        teacher: makes this stage 2.
+        teacher: given in stage 2 only.
         progress: called after each step.
         tensorboard: also write TensorBoard's event files to `folder`.
-        identity_of_data: a digest of both sets; a run resumes only if it is equal. "" for the name of the set.
+        identity_of_data: a digest of both sets. A run resumes only with an equal one. "" uses the name of the set.
     """
 
     learned: BranchSet
@@ -83,11 +83,11 @@ class Run:
     Attributes:
         step: steps taken.
         seconds: working time up to the last `save`, over all sessions.
-        ended: the run stops before its last step.
+        ended: the run stopped before its last step.
 
     Args:
-        branch: on its device; parameters to keep have `requires_grad` off.
-        training: what it trains with.
+        branch: on its device. Frozen parameters have `requires_grad` off.
+        training: data, recipe and folder of the run.
     """
 
     def __init__(self, branch: Branch, training: BranchTraining) -> None:
@@ -101,7 +101,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
         self._scales = [group["lr"] / lr for group in self.optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(training.processes.device.type, enabled=recipe.precision == "float16")
-        # A run may resume if nothing has changed that its weights depend on.
+        # A run resumes only if nothing that its weights depend on has changed.
         trained = sorted(name for name, parameter in branch.named_parameters() if parameter.requires_grad)
         chosen = {name: value for name, value in write_recipe(recipe).items() if name in OF_A_STAGE}
         data = training.identity_of_data or training.learned.data.name
@@ -117,7 +117,7 @@ class Run:
     # --- one step ---------------------------------------------------------------------------------------
 
     def tuples_of_step(self, describe_images: Callable[[Indices], Floats]) -> Tuples:
-        """This process's tuples of the next step; hard negatives are searched again after `cache_queries` queries."""
+        """This process's tuples of the next step. Every `cache_queries` queries, hard negatives are searched again."""
         recipe, data = self.training.recipe, self.training.learned.data
         steps_a_cache = max(1, recipe.cache_queries // recipe.tuples)
         if self._tuples is None or self.step % steps_a_cache == 0:
@@ -143,7 +143,7 @@ class Run:
         """Forward, losses, backward, update. Returns the values to log.
 
         Args:
-            branch: `self.branch`, or the wrapper that joins its gradients with those of other processes.
+            branch: `self.branch`, or the wrapper that averages its gradients over the processes.
             rows: this process's tuples.
 
         Raises:
@@ -169,7 +169,7 @@ class Run:
             loss = triplet + recipe.distil * distillation
             record["distillation"] = distillation.item()
             if (self.step + 1) % LOG_EVERY == 0:
-                # The gradient of each loss at the descriptors: lambda has to balance them.
+                # Log the gradient of each loss at the descriptors, because lambda has to balance them.
                 for name, part in (("triplet", triplet), ("distillation", distillation)):
                     (pull,) = torch.autograd.grad(part, descriptors, retain_graph=True)
                     record[f"gradient/{name}"] = pull.norm().item()
@@ -211,7 +211,7 @@ class Run:
     # --- saving and resuming --------------------------------------------------------------------------------
 
     def save(self, best: dict[str, Any] | None) -> None:
-        """Write everything that the next step depends on; the previous state is kept until this one is whole."""
+        """Write the state that the next step depends on. The old file stays until the new one is whole."""
         now = time.monotonic()
         self.seconds += now - self._started
         self._started = now

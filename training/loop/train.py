@@ -1,10 +1,10 @@
 """The training of one branch, from its first step to its last.
 
-Both stages run this loop. Stage 1 trains either branch with the triplet loss alone. Stage 2 trains the RGB branch with
-the triplet loss and a teacher, whose descriptors were stored before; the teacher network does not run.
+Both stages run this loop. Stage 1 trains either branch with the triplet loss alone. Stage 2 adds a teacher to the RGB
+branch. It reads the teacher's stored descriptors; the teacher network does not run.
 
-All random draws depend only on the seed and the step. So a run that is interrupted and resumed ends with the same
-weights, bit for bit, as an uninterrupted one.
+All random draws depend only on the seed and the step. So an interrupted and resumed run ends with the same weights, bit
+for bit, as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .steps import LOG_EVERY, BranchTraining, Run
 __all__ = ["Trained", "train_branch"]
 
 SAVE_EVERY_S = 300.0
-PROJECTION_IMAGES = 4000  # that the FC is fitted to
+PROJECTION_IMAGES = 4000  # at most, that the FC is fitted to
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Trained:
 
     Attributes:
         metrics: recall in percent on the validation set, by "R@K".
-        step: after which they were measured.
+        step: the step after which they were measured.
         passes: images that went forward and backward in the whole run.
         seconds: working time, over all sessions.
     """
@@ -56,8 +56,8 @@ def train_branch(net: DescriptorNet, training: BranchTraining) -> Trained:
     """Train a branch, or resume the run in `training.folder`. The branch then has its best weights.
 
     Args:
-        net: the initial branch, on `training.processes.device`. Parameters to keep have `requires_grad` off.
-        training: what the branch trains with.
+        net: the initial branch, on `training.processes.device`. Frozen parameters have `requires_grad` off.
+        training: everything else.
 
     Raises:
         ContractError: the folder holds a run of another recipe or data set.
@@ -69,8 +69,7 @@ def train_branch(net: DescriptorNet, training: BranchTraining) -> Trained:
     inputs = training.learned.inputs
     if recipe.tuples % processes.count:
         raise UsageError(
-            f"{recipe.tuples} tuples per step and {processes.count} processes found, expected a multiple; "
-            "change `tuples`"
+            f"{processes.count} processes cannot share {recipe.tuples} tuples per step; set `tuples` to a multiple"
         )
     torch.manual_seed(recipe.seed)
     branch = Branch(net, None if teacher is None else teacher.descriptors.shape[1])
@@ -87,7 +86,7 @@ def train_branch(net: DescriptorNet, training: BranchTraining) -> Trained:
     saved_at = time.monotonic()
     if run.step >= recipe.steps or run.ended:
         return _finished(net, run, best)
-    # A validation precedes each save, so the number of vain ones follows from the step of the best one.
+    # The validations since the best step, none of which was better.
     waited = 0 if best is None else run.step // every - best["step"] // every
     with MetricsLog(folder if processes.is_first else None, run.step, tensorboard=training.tensorboard) as log:
         while run.step < recipe.steps and not run.ended:
@@ -119,7 +118,7 @@ def train_branch(net: DescriptorNet, training: BranchTraining) -> Trained:
 
 
 def _finished(net: DescriptorNet, run: Run, best: dict[str, Any] | None) -> Trained:
-    """Give the branch its best weights."""
+    """Load the best weights into the branch."""
     recipe, state = run.training.recipe, run.training.folder / "state.pt"
     if best is None:
         raise EngineError(f"{state} belongs to a finished run without a best step; remove it to start again")
@@ -128,7 +127,7 @@ def _finished(net: DescriptorNet, run: Run, best: dict[str, Any] | None) -> Trai
 
 
 def _fit_projection(branch: Branch, teacher: Teacher, training: BranchTraining) -> None:
-    """Fit the FC to images of distilled pairs only: the teacher is wrong about the others."""
+    """Fit the FC to images of distilled pairs only, because the teacher is wrong about the others."""
     data, recipe = training.learned.data, training.recipe
     taught = teacher.pairs.phi > 0
     images = np.unique(np.concatenate([data.queries[teacher.pairs.query[taught]], teacher.pairs.positive[taught]]))

@@ -1,8 +1,8 @@
 """The paper's ablation: runs that differ only in the pairs that are distilled.
 
 A run is a row and a seed. Runs of one seed share the two branches of stage 1. The row "none" is the RGB branch of
-stage 1 itself, the paper's "None 0 %". Each finished run is a file in `rows/` and is not run again. So an ablation can
-be interrupted, and several processes can run seeds into one folder.
+stage 1 itself, the paper's "None 0 %". Each finished run is a file in `rows/` and is not repeated. So an ablation can
+be interrupted, and several processes can run different seeds into one folder.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class AblationPlan:
 
     @property
     def runs(self) -> int:
-        """How many branches are trained, with those of stage 1."""
+        """Number of branches to train, stage 1 included."""
         names = set(self.rows)
         shared = {"rgb"} | ({"seg"} if names - {"none", "shuffled"} else set())
         shared |= {"seg-shuffled"} if "shuffled" in names else set()
@@ -151,7 +151,7 @@ def run_ablation(
     plan: AblationPlan,
     minutes: float | None = None,
 ) -> Recipe:
-    """Run what is missing of an ablation. Returns the recipe of all rows, after the scans.
+    """Run the missing rows of an ablation. Returns the recipe that the rows share after the scans.
 
     Args:
         context: training and validation sets.
@@ -166,7 +166,7 @@ def run_ablation(
         DataError: a finished row cannot be read.
     """
     if "seg" in plan.rows:
-        test.label_store()  # missing label maps are reported now, and not after the first runs
+        test.label_store()  # reports missing label maps before the first run
     if minutes is not None:
         recipe = fit_to_minutes(context, recipe, folder, minutes, runs=plan.runs)
     for name, values in plan.scans.items():
@@ -181,7 +181,7 @@ def run_ablation(
 
 
 def _scan(context: TrainingContext, recipe: Recipe, folder: Path, name: str, values: Sequence[float]) -> float:
-    """Try values of one choice of the recipe. Returns the one with the best R@5 on validation."""
+    """Try several values of one recipe entry. Returns the one with the best validation R@5."""
     if len(values) == 1:
         return values[0]
     found = {}
@@ -264,7 +264,7 @@ class _Seed:
         processes.wait()
 
     def teacher(self, recipe: Recipe, *, shuffled: bool = False) -> Teacher:
-        """The teacher under this recipe's selection of pairs and weights."""
+        """The teacher, with the pairs and weights that this recipe selects."""
         rgb, _ = self._rgb()
         seg, _ = self._seg(shuffled=shuffled)
         context = self._shuffled() if shuffled else self._context
@@ -281,7 +281,7 @@ class _Seed:
         return train_seg_branch(self._context, recipe, self._own / "seg")
 
     def _shuffled(self) -> TrainingContext:
-        """The same, with each image's label map given to another image of the set."""
+        """The context in which each image has the label map of another image."""
         training, validation = (
             dataclasses.replace(material, labels=self._shuffle(material.label_store()))
             for material in (self._context.training, self._context.validation)

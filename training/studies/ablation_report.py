@@ -57,8 +57,8 @@ class Comparison:
     def verdict(self) -> str:
         """Whether the difference is positive: "holds", "reversed", or "undecided" if the interval contains 0.
 
-        With three seeds, 1 bootstrap sample of 9 draws one seed three times, so the interval is narrow as soon as all
-        seeds have one sign. The verdict therefore also says if the t-interval over the seeds contains zero.
+        With three seeds, 1 bootstrap sample in 9 draws one seed three times. So the interval is narrow as soon as all
+        seeds agree in sign, and the verdict also says if the t-interval over the seeds contains 0.
         """
         word = "holds" if self.low > 0.0 else "reversed" if self.high < 0.0 else "undecided"
         if word == "undecided" or self.seeds_low > 0.0 or self.seeds_high < 0.0:
@@ -71,7 +71,7 @@ def compare_paired(first: Sequence[Indices], second: Sequence[Indices], seeds: t
 
     Each resample draws queries, the same for all seeds and both rows, and seeds. If both rows have equally many seeds,
     seed i is compared with seed i; otherwise the seeds of each row are drawn separately. Queries are drawn as if they
-    were independent, which neighbours along a street are not: the interval is somewhat too narrow.
+    were independent. Neighbours along a street are not, so the interval is somewhat too narrow.
 
     Args:
         first, second: for each seed, int64 (Q,), the rank of each query's first right answer.
@@ -125,7 +125,7 @@ def write_report(folder: Path, about: dict[str, Any]) -> str:
 
     Args:
         folder: of the ablation.
-        about: further facts for the report, such as the sets and the command.
+        about: more facts for the report, such as the sets and the command.
     """
     rows = read_rows(folder)
     orderings = [(better, worse, _compare(rows, better, worse)) for better, worse in ORDERINGS]

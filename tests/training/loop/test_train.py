@@ -24,7 +24,7 @@ import hidden_colours  # noqa: E402
 from hidden_colours import HiddenColours, ThreeLayers  # noqa: E402
 
 from export.from_checkpoint.to_onnx import export_onnx  # noqa: E402
-from sdk import ContractError, EngineError, WriteError  # noqa: E402
+from sdk import ContractError, EngineError, UsageError, WriteError  # noqa: E402
 from training.datasets.training_set import set_from_places  # noqa: E402
 from training.inputs.batches import BranchSet  # noqa: E402
 from training.loop.branches import freeze, make_seg_branch, trainable_groups  # noqa: E402
@@ -362,8 +362,19 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 def test_tuples_that_cannot_be_shared_are_said(tmp_path: Path) -> None:
     net, inputs = fresh_net(), Stripes()
     three = Processes(0, 3, torch.device("cpu"))
-    with pytest.raises(ValueError, match="expected a multiple"):
+    with pytest.raises(ValueError, match="cannot share"):
         train_branch(net, what(inputs, RECIPE, tmp_path, three))
+
+
+def test_a_folder_that_cannot_be_made_is_a_write_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"cannot write .*run"):
+        train(tmp_path / "file" / "run")
+
+
+def test_a_device_that_is_not_there_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="'tpu' is not available"), joined_processes("tpu"):
+        pass
 
 
 def test_processes_share_rows_and_join_alone() -> None:
