@@ -21,7 +21,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """A second output of the network: one vector per cell of a grid over the frame.
+    """An additional output of the network: one vector per cell of a grid over the frame.
 
     Attributes:
         name: name of the output, such as "feature_map".

@@ -71,7 +71,11 @@ class GraphThread(threading.Thread):
         self._cancelled = True
 
     def wait(self, progress: StepProgress) -> None:
-        """Wait for the end; `error` then says what ended the build. Ctrl-C or an error of `progress` cancels it."""
+        """Wait for the end; `error` then says what ended the build. Ctrl-C cancels it.
+
+        Args:
+            progress: called with (rows done, rows in all). An exception that it raises cancels the build.
+        """
         try:
             while self.is_alive():
                 progress(*self.progress)

@@ -57,7 +57,7 @@ class ReportRow:
 
 
 def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence[ReportRow]) -> None:
-    """Write the page as one file with its images, without scripts or links.
+    """Write the page as one file with its images, without scripts or network access.
 
     Args:
         path: the HTML file.
@@ -76,7 +76,7 @@ def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence
         f"<table><thead><tr><th>query<th>best match<th>similarity<th>verdict</thead><tbody>{body}</tbody></table>\n"
     )
     with replace_when_done(path) as temporary:
-        # A file name may not be Unicode; the page then shows a numeric reference.
+        # A file name may not be Unicode; the browser then shows a replacement character.
         temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
 
 

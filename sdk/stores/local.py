@@ -25,7 +25,7 @@ __all__ = ["LocalStore"]
 class LocalStore:
     """Places in one SQLite file, searched through the index beside it. See `PlaceStore`.
 
-    Any number of processes may search one map. One at a time may change it. `follow` shows its changes to the others.
+    Any number of processes may search one map. One at a time may change it; the others see it after `follow`.
 
     Attributes:
         map: the map file, the single source of truth.
