@@ -24,12 +24,12 @@ __all__ = [
 
 @contextmanager
 def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there when the block ends without an error.
+    """Yield a temporary path beside `path`, and move that file to `path` if the block ends without an error.
 
-    A reader of `path` sees the old file or the new one, never half of one; an error leaves the old one.
+    A reader of `path` sees the whole old file or the whole new one. An error leaves the old file.
 
     Raises:
-        WriteError: the folder cannot be written, or what is at `path` is no file, such as a folder or a device.
+        WriteError: the folder cannot be written, or `path` is a folder, a device or a pipe.
     """
     path = Path(path)
     require_replaceable(path)
@@ -46,22 +46,22 @@ def replace_when_done(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def require_replaceable(path: Path) -> None:
-    """Refuse a name that is not a file's: renaming would put a file in the place of a device.
+    """Refuse a path that is not a regular file: renaming would replace a device by a file.
 
     Raises:
-        WriteError: what is at `path` is neither nothing nor a regular file.
+        WriteError: `path` exists and is not a regular file.
     """
     try:
         kind = path.stat().st_mode
     except OSError:
-        return  # not there, or said better by whoever writes it
+        return  # missing, or the write reports a better error
     if not stat.S_ISREG(kind):
         what = "a folder" if stat.S_ISDIR(kind) else "a device or a pipe"
-        raise WriteError(f"cannot write {path}: it is {what}, expected a file or a new name")
+        raise WriteError(f"cannot write {path}: it is {what}; name a file")
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a finished file its name so that a power cut leaves the whole file or none."""
+    """Rename a finished file so that a power cut leaves the whole file or none."""
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.rename(path)
@@ -69,7 +69,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
+    """Flush the names in a folder to the disk."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -79,10 +79,10 @@ def flush_folder(path: Path) -> None:
 
 @contextmanager
 def replace_together(*paths: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `paths`, and move the files in it to `paths`, in order, after the block.
+    """Yield a temporary folder beside `paths`, and move its files to `paths`, in order, after the block.
 
-    All files are complete before the first is moved, so a full disk leaves the old ones. An error in the block leaves
-    them too, and so does a file that the block does not write.
+    All files are complete before the first is moved, so a full disk or an error in the block leaves the old ones. A
+    file that the block does not write stays as it was.
 
     Raises:
         WriteError: the folder cannot be written, or a file cannot be replaced.
@@ -105,7 +105,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except WriteError:
-        raise  # of an inner block, which names its own file
+        raise  # an inner block has named its own file
     except OSError as error:
         raise WriteError(
             f"cannot write {path}: {error.strerror}; name a file in a writable folder, on a disk with room"

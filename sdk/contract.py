@@ -13,22 +13,22 @@ from .errors import ContractError
 __all__ = ["RAW_DESCRIPTOR", "FeatureMap", "ModelContract"]
 
 SCHEMA = 2
-FIRST_SCHEMA = 1  # of a network whose only output is the descriptor: structvpr 0.1.0 reads it too
-RAW_DESCRIPTOR = "raw_descriptor"  # the output that every network has
+FIRST_SCHEMA = 1  # without feature maps; structvpr 0.1.0 reads it too
+RAW_DESCRIPTOR = "raw_descriptor"  # the output of every network
 IDENTITY = ("weights", "height", "width", "descriptor_dim", "mean", "std", "colour", "resize")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """An output beside the descriptor: one vector for each cell of a grid over the frame.
+    """An additional output of the network: one vector per cell of a grid over the frame.
 
     Attributes:
-        name: of the output, such as "feature_map".
+        name: name of the output, such as "feature_map".
         height: rows of the grid.
         width: columns of the grid.
-        depth: numbers in a cell.
-        stride_px: pixels of the network's input from one cell to the next.
+        depth: length of a cell's vector.
+        stride_px: distance between cells, in pixels of the network's input.
 
     Raises:
         ContractError: a value is out of its range.
@@ -42,7 +42,7 @@ class FeatureMap:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name.isidentifier() and self.name != RAW_DESCRIPTOR):
-            raise ContractError(f"model contract: an output is called {self.name!r}, expected an identifier")
+            raise ContractError(f"model contract: output name is {self.name!r}, expected an identifier")
         for field in ("height", "width", "depth", "stride_px"):
             if not (_is_whole(value := getattr(self, field)) and 1 <= value <= 65536):
                 raise ContractError(
@@ -57,14 +57,13 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class ModelContract:
-    """Which network made a descriptor, and what it must be fed.
+    """The network that makes a descriptor, and the input that it needs.
 
-    Two descriptors are comparable if and only if their contracts have the same `identity`: the same
-    weights behind the same preprocessing. `name` is for people and `precision` for the record; neither
-    is part of the identity.
+    Two descriptors are comparable if and only if their contracts have the same `identity`: the same weights and the
+    same preprocessing. `name`, `precision` and `feature_maps` are not part of the identity.
 
     Attributes:
-        name: what people call the model.
+        name: name of the model, for people.
         weights: sha256 (64 hex digits) over the sorted (name, dtype, shape, little-endian bytes) of the
             exported branch's float32 tensors.
         height: rows of the network's input, px.
@@ -72,11 +71,11 @@ class ModelContract:
         descriptor_dim: D, length of the descriptor.
         mean: subtracted from each channel inside the graph, in pixel values (0 to 255), RGB order.
         std: divisor of each channel inside the graph, in pixel values, > 0, RGB order.
-        colour: order of the channels that the network takes; always "rgb".
-        resize: filter that brings a frame to (height, width), stretched; always "area".
+        colour: order of the input channels; always "rgb".
+        resize: filter that stretches a frame to (height, width); always "area".
         precision: arithmetic of this artefact: "fp32", "fp16" or "int8".
         schema: version of this record: 1 without feature maps, 2 with them.
-        feature_maps: the outputs beside `raw_descriptor`; not part of the identity, which is the descriptor's.
+        feature_maps: the outputs beside `raw_descriptor`.
 
     Raises:
         ContractError: a value is out of its range.
@@ -147,7 +146,7 @@ class ModelContract:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the network's input, px: what `sdk.prepare` takes."""
+        """(height, width) of the network's input, px, for `sdk.prepare`."""
         return self.height, self.width
 
     @property
@@ -157,15 +156,15 @@ class ModelContract:
 
     @property
     def identity(self) -> str:
-        """sha256 (64 hex digits) of all that a descriptor's values depend on."""
-        # By name: a field that a later schema adds must not give the models of today another identity.
+        """sha256 (64 hex digits) of everything that a descriptor's values depend on."""
+        # Fields are listed by name: a field of a later schema must not change the identity of today's models.
         record: dict[str, Any] = {name: getattr(self, name) for name in IDENTITY}
         for field in ("mean", "std"):
             record[field] = [float(value) for value in record[field]]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values for JSON. Without feature maps they are those that 0.1.0 writes, and reads."""
+        """Plain values for JSON. Without feature maps, structvpr 0.1.0 reads and writes the same."""
         record = asdict(self)
         if not self.feature_maps:
             del record["feature_maps"]
@@ -177,21 +176,21 @@ class ModelContract:
 
     @classmethod
     def from_json(cls, text: str, found_in: str) -> ModelContract:
-        """Read what `to_json` wrote.
+        """Read the output of `to_json`.
 
         Args:
             text: the JSON.
-            found_in: the artefact that carried it, for the message.
+            found_in: the artefact that holds the JSON, for the message.
 
         Raises:
-            ContractError: not JSON, a field is missing or unknown, a value is out of range, or the
-                schema is newer than this library.
+            ContractError: not JSON, a field is missing or unknown, a value is out of range, or the schema is newer than
+                this library.
         """
         remedy = "export it again with `structvpr export onnx`"
         try:
             record: Any = json.loads(text)
         except (ValueError, RecursionError):
-            raise ContractError(f"{found_in}: its model contract is no JSON, expected an object; {remedy}") from None
+            raise ContractError(f"{found_in}: its model contract is not JSON; {remedy}") from None
         if not isinstance(record, dict):
             raise ContractError(
                 f"{found_in}: its model contract is a {type(record).__name__}, expected an object; {remedy}"

@@ -1,1 +1,1 @@
-"""The index beside a map: derived from it, and kept in step with it."""
+"""The search index of a map."""

@@ -1,4 +1,4 @@
-"""Deriving an index from a map: from all of it, or from what has changed. Digests prove that the result is right."""
+"""Build an index from a map, or apply the map's changes to it. Digests prove the result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def derive_index(place_map: PlaceMap, progress: StepProgress) -> tuple[PlaceInde
     """Build an index of all places of a map.
 
     Raises:
-        MapError: a descriptor is damaged, or they are not those that were written.
+        MapError: a descriptor is damaged, or the digest of all differs from the map's.
     """
     index, state = new_index(place_map), MapState(0, 0)
     with place_map.snapshot() as moment:

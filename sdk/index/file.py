@@ -23,7 +23,7 @@ def index_path(map_path: Path) -> Path:
 
 
 def new_index(place_map: PlaceMap) -> PlaceIndex:
-    """An empty index for a map's descriptors, as precise as the map is."""
+    """An empty index with the D and the precision of a map."""
     return PlaceIndex(place_map.contract.descriptor_dim, precision=_precision(place_map))
 
 
@@ -31,7 +31,7 @@ def load_index(place_map: PlaceMap) -> tuple[PlaceIndex, IndexStamp]:
     """Open the index file of a map.
 
     Raises:
-        IndexFileError: it is missing, damaged, of another model or precision.
+        IndexFileError: it is missing or damaged, or has another model or precision.
     """
     path = index_path(place_map.file)
     index, stamp = PlaceIndex.load(

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 
 from .._core import PlaceIndex
+from ..progress import StepProgress
 
 __all__ = ["GraphThread"]
 
@@ -24,12 +25,12 @@ class GraphThread(threading.Thread):
     """
 
     def __init__(self, index: PlaceIndex, when_ended: weakref.WeakMethod[Callable[[GraphThread], object]]) -> None:
-        """Private to `MapIndex`. Start it with `start`.
+        """Private to `MapIndex`.
 
         Args:
             index: the index to build the graph of.
-            when_ended: called in this thread after the build, unless it was cancelled. When its object is gone, the
-                build is cancelled.
+            when_ended: called in this thread after the build, unless it was cancelled. The build is cancelled when the
+                object of this method is gone.
         """
         super().__init__(name="structvpr graph", daemon=True)
         self.progress = (0, len(index))
@@ -48,7 +49,7 @@ class GraphThread(threading.Thread):
             self.error = error
 
     def run(self) -> None:
-        """The thread's work."""
+        """Build the graph."""
         try:
             try:
                 if self._index is not None:
@@ -62,30 +63,31 @@ class GraphThread(threading.Thread):
         except Exception as error:
             self.error = error
         finally:
-            self._index = None  # an index that was replaced meanwhile goes now
+            self._index = None  # free an index that was replaced meanwhile
             RUNNING.discard(self)
 
     def cancel(self) -> None:
-        """End the build at its next row but a few hundred; does not wait for that."""
+        """Ask the build to stop. It does so within a few hundred rows; this call does not wait."""
         self._cancelled = True
 
-    def wait(self, tell: Callable[[int, int], object]) -> None:
-        """Wait for the end, telling (rows done, rows in all). What `tell` raises, and Ctrl-C, cancels the build.
+    def wait(self, progress: StepProgress) -> None:
+        """Wait for the end; `error` then says what ended the build. Ctrl-C cancels it.
 
-        What ended the build is in `error`.
+        Args:
+            progress: called with (rows done, rows in all). An exception that it raises cancels the build.
         """
         try:
             while self.is_alive():
-                tell(*self.progress)
+                progress(*self.progress)
                 self.join(timeout=0.1)
-            tell(*self.progress)
+            progress(*self.progress)
         except BaseException:
             self.cancel()
             self.leave()
             raise
 
     def leave(self) -> None:
-        """Wait for the end, without a word."""
+        """Wait for the end."""
         if self.is_alive() and self is not threading.current_thread():
             self.join()
 
@@ -96,7 +98,7 @@ class GraphThread(threading.Thread):
 
 
 class _Cancelled(Exception):
-    """Nobody wants the graph any more."""
+    """Stops a build that was cancelled."""
 
 
 RUNNING: set[GraphThread] = set()

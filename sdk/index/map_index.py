@@ -38,8 +38,8 @@ UNKNOWN = IndexStamp(MapState(0, -1), 0)  # of an index that is being changed: e
 class MapIndex:
     """The search structure over one map's descriptors, kept in step with it.
 
-    Searches may run at any time; changes take turns. A separate thread builds the graph of a large index, which answers
-    without it meanwhile. `close`, or dropping the index, ends that thread.
+    Searches may run at any time; changes take turns. A separate thread builds the graph of a large index; searches work
+    without it meanwhile. `close` ends that thread, and so does dropping the index.
 
     Attributes:
         origin: how it was made, for `map verify`: "read", "extended by 12 places" or "rebuilt: <why>".
@@ -163,7 +163,7 @@ class MapIndex:
             self.verify()  # a damaged index must not be written
             try:
                 save_index(self._index, self._map, self._follows)
-            except IndexFileError:  # no room, say
+            except IndexFileError:  # such as a full disk
                 return False
             self._unsaved = 0
             return True

@@ -11,30 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from .._core import INDEX_FILE_VERSION, PlaceIndex, measure_costs
+from ..atomic_file import replace_when_done
 from ..machine.cpu import cpu_model
 
 __all__ = ["COSTS_FROM", "costs_path", "search_costs"]
 
-# Places. Of fewer an index takes the same way whatever it costs, and opening it should not cost a measurement.
+# Rows. A smaller index always uses the same method, so a measurement would only slow its opening.
 COSTS_FROM = 2000
 
 
 def search_costs() -> dict[str, float]:
-    """Nanoseconds by kind of reading, for `PlaceIndex.set_costs`.
+    """Nanoseconds by kind of memory access, for `PlaceIndex.set_costs`.
 
-    Read from `costs_path`; measured, in some 50 ms, and written there if that is absent, damaged or another machine's.
-    Where it cannot be written it is measured once a process.
+    The cache is `costs_path`. If it is missing, damaged or from another machine, this measures for about 50 ms and
+    writes it. If it cannot be written, each process measures once.
     """
     return dict(_search_costs(costs_path()))
 
 
 def costs_path() -> Path | None:
-    """Where the costs are kept: below $XDG_CACHE_HOME, else ~/.cache; None for a user without a home.
+    """The cache file below $XDG_CACHE_HOME, or below ~/.cache. None if the user has no home.
 
-    A home may be shared by several machines: the name tells CPU, kernel and its version apart.
+    Several machines may share a home, so the name depends on the CPU, its instruction set and the file version.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not folder.is_absolute():  # unset, or what the XDG specification says to ignore
+    if not folder.is_absolute():  # unset, or relative: the XDG specification says to ignore it
         try:
             folder = Path.home() / ".cache"
         except RuntimeError:
@@ -66,18 +67,14 @@ def _read(path: Path) -> dict[str, float] | None:
     try:
         record = json.loads(path.read_bytes())
         costs = {str(name): float(value) for name, value in record.pop("costs_ns").items()}
-        PlaceIndex(1).set_costs(costs)  # the kernel knows which it needs, and what they can be
+        PlaceIndex(1).set_costs(costs)  # raises if a cost is missing or out of range
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return costs if record == _identity() else None
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        with replace_when_done(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")

@@ -14,7 +14,7 @@ LAYOUT = struct.Struct("<16sQQ")  # digest, count, losses: the 32 bytes of state
 
 @dataclass(frozen=True)
 class IndexStamp:
-    """The map's state, and how many losses the map's journal had counted by then."""
+    """A state of a map, and the number of losses in its journal at that moment."""
 
     state: MapState
     losses: int

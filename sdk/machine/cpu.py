@@ -10,13 +10,13 @@ __all__ = ["cpu_model", "cpu_name"]
 
 
 def cpu_name() -> str | None:
-    """The name that the CPU gives itself; None on ARM, where it gives none."""
+    """The CPU's name in /proc/cpuinfo. None on ARM, which has none there."""
     name = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return name[1] if name else None
 
 
 def cpu_model() -> str:
-    """What tells one kind of CPU from another: its name, or the board's with the numbers of its kinds of cores."""
+    """Text that identifies the kind of CPU: its name, or the board's name and the numbers of its core types."""
     if name := cpu_name():
         return name
     board = _read("/proc/device-tree/model").strip("\0\n")

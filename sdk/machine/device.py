@@ -22,10 +22,10 @@ PACKAGES = (
     *("tensorrt-rtx", "cuda-bindings", "pycuda", "torch", "onnx"),
 )
 
-# Where apt, and with it JetPack, puts TensorRT's Python module.
+# apt and JetPack install TensorRT's Python module here.
 SYSTEM_PACKAGES = Path("/usr/lib")
 
-# The instruction sets that matter to a search kernel, as /proc/cpuinfo names them.
+# Instruction sets that the search kernels use, by their names in /proc/cpuinfo.
 INSTRUCTION_SETS = {
     "avx2": "AVX2",
     "fma": "FMA",
@@ -37,7 +37,7 @@ INSTRUCTION_SETS = {
     "asimdhp": "NEON fp16",
 }
 
-# cuInit in a process of its own: a broken driver may end the process that asks.
+# Runs cuInit in a separate process, because a broken driver may end the process that calls it.
 PROBE = """
 import ctypes
 try:
@@ -54,7 +54,7 @@ PROBE_TIMEOUT_S = 30
 
 
 def describe_device() -> dict[str, Any]:
-    """Identity of the machine and of the software that figures depend on. Fields that are unknown are None."""
+    """The machine and the software that figures depend on. Unknown fields are None."""
     cpuinfo = _read("/proc/cpuinfo") or ""
     flags = set(re.findall(r"\S+", " ".join(re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)[:1])))
     model = _read("/proc/device-tree/model")
@@ -76,7 +76,7 @@ def describe_device() -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Installed versions of what a localiser may use; None where a package is not installed."""
+    """Installed versions of the packages that a Localizer may use; None if not installed."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -89,7 +89,7 @@ def package_versions() -> dict[str, str | None]:
 def cuda_driver() -> dict[str, Any] | None:
     """The CUDA driver: {"version": "13.0", "devices": 1, "code": 0}, or None if there is none.
 
-    `code` is cuInit's. One that crashes, or gives no answer within 30 s, has no version, no devices, and None for it.
+    `code` is the return value of cuInit. If cuInit crashes or takes over 30 s, version and code are None, devices is 0.
     """
     try:
         done = subprocess.run(
@@ -104,12 +104,12 @@ def cuda_driver() -> dict[str, Any] | None:
 
 
 def system_tensorrt() -> Path | None:
-    """TensorRT's Python module that apt installed, as JetPack does; this environment need not see it."""
+    """TensorRT's Python module from apt or JetPack. This environment may be unable to import it."""
     return next(iter(sorted(SYSTEM_PACKAGES.glob("python3*/dist-packages/tensorrt"))), None)
 
 
 def _power_mode() -> str | None:
-    """A Jetson's power mode, without which its figures mean little."""
+    """The power mode of a Jetson, which its figures depend on."""
     if shutil.which("nvpmodel") is None:
         return None
     try:

@@ -18,7 +18,7 @@ from ..atomic_file import replace_when_done
 __all__ = ["ReportRow", "thumbnail", "write_report"]
 
 THUMBNAIL_WIDTH_PX = 240
-THUMBNAIL_MAX_HEIGHT_PX = 960  # of a tower of a frame, which is squeezed: JPEG ends at 65,500
+THUMBNAIL_MAX_HEIGHT_PX = 960  # taller frames are squeezed: a JPEG has at most 65,500 rows
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -40,12 +40,12 @@ class ReportRow:
     """One answer.
 
     Attributes:
-        query: the frame that was asked about, uint8 (H, W, 3) RGB.
-        name: of the query.
+        query: frame, uint8 (H, W, 3) RGB.
+        name: name of the query.
         match: the best match.
-        match_frame: the map's frame of that place, or None if it cannot be read.
-        right: whether the match is a true place; None if that is not known.
-        error_m: metres between the two positions; None if one is not known.
+        match_frame: the map's frame of the match, None if it cannot be read.
+        right: whether the match is a true place; None if unknown.
+        error_m: distance between the two positions, m; None if one is unknown.
     """
 
     query: npt.NDArray[np.uint8]
@@ -57,13 +57,13 @@ class ReportRow:
 
 
 def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence[ReportRow]) -> None:
-    """Write the page: no script, no network, images inside.
+    """Write the page as one file with its images, without scripts or network access.
 
     Args:
         path: the HTML file.
-        title: its heading.
+        title: heading of the page.
         summary: label and text of each line above the table.
-        rows: one an answer, in order.
+        rows: one row per answer, in order.
 
     Raises:
         WriteError: the file cannot be written.
@@ -76,7 +76,7 @@ def write_report(path: Path, title: str, summary: dict[str, str], rows: Sequence
         f"<table><thead><tr><th>query<th>best match<th>similarity<th>verdict</thead><tbody>{body}</tbody></table>\n"
     )
     with replace_when_done(path) as temporary:
-        # A file name need not be Unicode; the page then shows a replacement character.
+        # A file name may not be Unicode; the browser then shows a replacement character.
         temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
 
 
@@ -92,7 +92,7 @@ def _row(row: ReportRow) -> str:
 
 
 def thumbnail(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The frame as the page shows it: uint8 (h, 240, 3) RGB. Whoever asks many frames keeps these."""
+    """The frame at the size of the page: uint8 (h, 240, 3) RGB, h <= 960."""
     height = min(max(1, round(frame.shape[0] * THUMBNAIL_WIDTH_PX / frame.shape[1])), THUMBNAIL_MAX_HEIGHT_PX)
     return np.asarray(cv2.resize(frame, (THUMBNAIL_WIDTH_PX, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 

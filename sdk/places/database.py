@@ -65,8 +65,8 @@ def create_file(path: Path, contract: ModelContract, geography: Geography, descr
     """Create an empty map at `path`; see `PlaceMap.create`."""
     if geography not in get_args(Geography) or descriptor_dtype not in DTYPES:
         raise MapError(
-            f"{path}: geography {geography!r} and descriptor_dtype {descriptor_dtype!r} were asked for, expected "
-            f"one of {get_args(Geography)} and one of {DTYPES}"
+            f"{path}: geography is {geography!r} and descriptor_dtype {descriptor_dtype!r}, expected one of "
+            f"{get_args(Geography)} and one of {DTYPES}"
         )
     require_unicode(path)
     require_new(path)

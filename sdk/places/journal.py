@@ -17,8 +17,7 @@ __all__ = ["Snapshot", "record_losses", "snapshot"]
 JOURNAL_ROWS = 10_000
 ROWS_PER_BATCH = 4096
 
-# The first loss creates the table, so older maps get it too. If losses are missing from it, the index is rebuilt: see
-# MapIndex._catch_up.
+# The first loss creates the table, so older maps get it too. Missing losses only cause a rebuild of the index.
 JOURNAL = """
 CREATE TABLE IF NOT EXISTS losses (
     seq INTEGER PRIMARY KEY,  -- rising by one

@@ -41,11 +41,10 @@ __all__ = ["PlaceMap", "to_id"]
 
 
 class PlaceMap:
-    """A map on disk: made by `create`, or opened by `open`.
+    """A map on disk. `create` makes one, `open` opens one. Safe to use from several threads.
 
-    Each change is durable when its call returns (synchronous=FULL). Any number of readers, in any process, see a
-    change as soon as its call has returned. There is one writer at a time, see `WriterLock`. Safe to use from
-    several threads.
+    When a change returns, it is durable (synchronous=FULL), and any number of readers in any process see it. There is
+    one writer at a time, see `WriterLock`.
     """
 
     def __init__(self, path: Path, file: Path, connection: sqlite3.Connection, access: Access) -> None:
@@ -109,7 +108,7 @@ class PlaceMap:
             descriptor_dtype: "float16" (half the size, changes a similarity by at most 1e-3) or "float32".
 
         Raises:
-            MapError: something is at `path` already, or the folder cannot be written.
+            MapError: `path` exists, or the folder cannot be written.
         """
         create_file(Path(path), contract, geography, descriptor_dtype)
         return cls.open(path)
@@ -119,7 +118,7 @@ class PlaceMap:
         """Open a map that `create` made.
 
         Raises:
-            MapError: missing, not a map, damaged, or made by a newer version.
+            MapError: the file is missing, not a map, damaged, or made by a newer version.
             ContractError: the contract in it cannot be read.
         """
         path = Path(path)
@@ -195,7 +194,7 @@ class PlaceMap:
         """Copy the map to one consistent, compacted file, also while it is written.
 
         Raises:
-            MapError: something is at `path` already, or it cannot be written.
+            MapError: `path` exists, or it cannot be written.
         """
         path = Path(path)
         require_unicode(path)
@@ -245,12 +244,12 @@ class PlaceMap:
         if mine.identity != contract.identity:
             raise ContractError(
                 f"{self.path}: was made with model {mine.name!r} (identity {mine.identity[:12]}), expected "
-                f"{contract.name!r} (identity {contract.identity[:12]}); build the map again with this model, as their "
-                "descriptors cannot be compared: `structvpr map build`"
+                f"{contract.name!r} (identity {contract.identity[:12]}); their descriptors cannot be compared, so "
+                "build the map again with this model: `structvpr map build`"
             )
 
     def require_geography(self, geography: Geography | None) -> None:
-        """Refuse positions of another kind; None has none.
+        """Refuse positions of another kind; None is accepted.
 
         Raises:
             MapError: the kinds differ.
@@ -284,7 +283,7 @@ class PlaceMap:
             The new places' (id, stored descriptor) pairs, ids ascending.
 
         Raises:
-            MapError: the numbers of places and descriptors differ, a descriptor does not fit, or the map
+            MapError: the numbers differ, a descriptor has another shape or dtype or is not of unit length, or the map
                 cannot be written.
         """
         blobs = self._format.encode(descriptors)
@@ -302,10 +301,10 @@ class PlaceMap:
         return pairs
 
     def remove(self, ids: Sequence[int]) -> list[Pair]:
-        """Remove places, durably: all of them or none.
+        """Remove places durably: all of them or none.
 
         Returns:
-            What was removed, as (id, stored descriptor) pairs.
+            The removed (id, stored descriptor) pairs.
 
         Raises:
             MapError: an id is not in the map, or the map cannot be written.
@@ -321,13 +320,13 @@ class PlaceMap:
         return pairs
 
     def update(self, place: Place, descriptor: Descriptors | None = None) -> tuple[Pair, Pair]:
-        """Replace the place with `place.id`, durably; its descriptor too if one is given.
+        """Replace the place with `place.id` durably, and its descriptor if one is given.
 
         Returns:
             The place's (id, stored descriptor) pair before and after.
 
         Raises:
-            MapError: the id is not in the map, the descriptor does not fit, or the map cannot be written.
+            MapError: the id is not in the map, `add_many` would refuse the descriptor, or the map cannot be written.
         """
         blobs = self._format.encode(descriptor) if descriptor is not None else []
         columns, place_id = to_columns(place), to_id(place.id)
@@ -363,7 +362,7 @@ class PlaceMap:
             return self._connection
 
     def close(self) -> None:
-        """Close the map; once nobody has it open, it is one file."""
+        """Close the map. When nobody has it open, it is one file."""
         with self._writing, self._reading:
             self._closed = True
             self._reader.close()
@@ -415,7 +414,8 @@ class PlaceMap:
         known = 0 <= place_id < 1 << 63
         pair = change.connection.execute(query, (place_id,)).fetchone() if known else None
         if pair is None:
-            raise MapError(f"{self.path}: there is no place {place_id} among {change.state.count}")
+            found = f"there is no place {place_id} among {change.state.count}"
+            raise MapError(f"{self.path}: {found}; pass the id of a stored place")
         return int(pair[0]), bytes(pair[1])
 
 

@@ -32,7 +32,7 @@ class DescriptorFormat:
         """Encode float32 (n, D) or (D,) descriptors of unit length.
 
         Raises:
-            MapError: another shape or dtype, or a length that is not 1.
+            MapError: the shape or dtype differs, or a length is not 1.
         """
         rows = np.atleast_2d(np.asarray(descriptors))
         if rows.ndim != 2 or rows.shape[1] != self._dim or rows.dtype != np.float32:
@@ -75,7 +75,7 @@ def to_columns(place: Place) -> tuple[Any, ...]:
     """The values of COLUMNS.
 
     Raises:
-        MapError: a text of the place cannot be stored, a file name that is not Unicode say.
+        MapError: a text of the place is not Unicode, such as a file name in another encoding.
     """
     for what in ("name", "image", "traverse"):
         value = getattr(place, what)

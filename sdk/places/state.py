@@ -1,4 +1,4 @@
-"""Identity of what a map holds, kept up to date by every change."""
+"""The identity of a map's contents. Every change updates it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One writer per map: an advisory lock that the operating system releases even if the process is killed."""
+"""The lock that allows one writer per map. The system releases it even if the process is killed."""
 
 from __future__ import annotations
 

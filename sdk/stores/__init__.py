@@ -22,16 +22,16 @@ __all__ = ["PlaceStore", "open_store"]
 class PlaceStore(Protocol):
     """Places and their descriptors, searched by descriptor. Safe to use from several threads.
 
-    Everything raises MapError when the store cannot be read or written.
+    Every method raises MapError if the store cannot be read or written.
     """
 
     @property
     def location(self) -> str:
-        """Where it lies, for messages."""
+        """The address of the store, for messages."""
 
     @property
     def geography(self) -> Geography:
-        """What its positions are."""
+        """The kind of its positions."""
 
     def __len__(self) -> int:
         """Number of places."""
@@ -39,11 +39,11 @@ class PlaceStore(Protocol):
     def search(
         self, descriptor: Descriptors, k: int, *, timings_ms: MutableMapping[str, float] | None = None
     ) -> list[Match]:
-        """The k most similar places, best first; fewer if it has fewer.
+        """The k most similar places, best first. Fewer if the store has fewer.
 
         Args:
             descriptor: float32 (D,), unit length.
-            k: matches wanted, >= 1.
+            k: number of matches, >= 1.
             timings_ms: receives the milliseconds of "search" and "lookup"; repeated searches add up.
         """
 
@@ -68,16 +68,16 @@ class PlaceStore(Protocol):
         """Replace the place with `place.id` durably, and its descriptor if one is given."""
 
     def search_method(self, k: int = 5) -> str:
-        """How a search for k places is done, in words."""
+        """The method of a search for k places, in words."""
 
     def wait_until_ready(self) -> None:
-        """Wait for what makes searches faster and is still being built."""
+        """Wait until everything that makes searches faster is built."""
 
     def follow(self) -> None:
-        """See what others have written since the last call. Never waits for them."""
+        """Apply what other processes wrote since the last call. Never waits for them."""
 
     def close(self) -> None:
-        """Write what is derived and release everything. May be called twice."""
+        """Save derived data and release everything. May be called twice."""
 
 
 def open_store(
@@ -93,14 +93,14 @@ def open_store(
     Args:
         uri: a path of a map file.
         contract: of the model whose descriptors will be stored and searched.
-        create: make the store if it does not exist.
-        geography: what the positions are; None for what the store says, or "local" for a new one.
+        create: create the store if it does not exist.
+        geography: kind of the positions. None: as the store says, or "local" for a new one.
         progress: called with (what, done, total) during long work.
 
     Raises:
         UsageError: no store has this scheme.
         ContractError: the store was made with another model.
-        MapError: it is missing, damaged, newer than this library, or has another geography.
+        MapError: the store is missing, damaged, newer than this library, or has another geography.
     """
     if isinstance(uri, str) and (scheme := re.match(r"([a-z][a-z0-9+.-]*)://", uri)):
         raise UsageError(f"{uri}: no store has the scheme {scheme[1]}; name the path of a map file")

@@ -25,15 +25,15 @@ def search_apart(
     apart_m: float,
     timings_ms: MutableMapping[str, float],
 ) -> list[Match]:
-    """Keep the matches that lie apart, and search further back until there are k of them, or no more places.
+    """Keep the matches that lie apart. Search for more until there are k, or no more places.
 
     Args:
-        store: where the matches come from.
-        descriptor: float32 (D,), that they were searched by.
+        store: the store of the matches.
+        descriptor: float32 (D,), the query.
         matches: the k most similar places, best first.
-        k: matches wanted.
+        k: number of matches wanted.
         apart_m: kept matches are farther apart than this, m, >= 0.
-        timings_ms: receives the milliseconds of "apart", and those of further searches.
+        timings_ms: receives the milliseconds of "apart" and of further searches.
 
     Raises:
         MapError: a match has no position.
@@ -44,7 +44,7 @@ def search_apart(
             kept = keep_apart(matches, store.geography, apart_m)
         if len(kept) >= k or wanted >= len(store):
             return kept
-        wanted *= 4  # neighbouring frames crowd the front
+        wanted *= 4  # the best matches are often neighbouring frames
         matches = store.search(descriptor, wanted, timings_ms=timings_ms)
 
 
@@ -53,7 +53,7 @@ def keep_apart(matches: Sequence[Match], geography: Geography, apart_m: float) -
 
     Args:
         matches: best first.
-        geography: what their positions are.
+        geography: kind of their positions.
         apart_m: kept matches are farther apart than this, m, >= 0.
 
     Raises:

@@ -31,12 +31,12 @@ PLACES_PER_TRANSACTION = 256
 
 @dataclass(frozen=True)
 class BuiltMap:
-    """What `build_map` did.
+    """The result of `build_map`.
 
     Attributes:
-        places: how many were added.
-        seconds: how long it took.
-        graph_error: why the map has no graph although it is large enough for one; None if all is well.
+        places: number of places added.
+        seconds: duration, s.
+        graph_error: why a large map has no graph; None if nothing failed.
     """
 
     places: int
@@ -53,20 +53,20 @@ def build_map(
     append: bool = False,
     progress: Progress | None = None,
 ) -> BuiltMap:
-    """Make a map of everything in a source, or add it to one. If a frame cannot be read, nothing is written.
+    """Build a map from a source, or add the source to a map. If a frame cannot be read, nothing is written.
 
     Args:
         backend: the network.
         source: see `sdk.open_source`.
         path: the map file.
         name: of the source, for messages.
-        append: add to a map that exists, instead of making one.
+        append: add to an existing map instead of creating one.
         progress: called with (what, done, total).
 
     Raises:
         FrameError: a frame cannot be read or described; the message names it.
-        MapError: the map exists and `append` is False, or the reverse; it cannot be written; or the source's
-            positions are of another geography.
+        MapError: the map exists and `append` is False, or the reverse; the map cannot be written; or the source has
+            another geography.
         ContractError: `path` is the map of another model.
     """
     if path.exists() != append:
@@ -76,16 +76,16 @@ def build_map(
             else f"{path}: exists already; add to it with --append, or name another map"
         )
     started = time.perf_counter()
-    # Frames go into a map of their own even with `append`: an unreadable one is found before the map is touched.
+    # Even with `append`, frames first go into a separate map, so an unreadable frame leaves the map unchanged.
     working = path.with_name(f"{path.name}.new-{os.getpid()}")
     with contextlib.ExitStack() as stack:
-        # Opened first: a map of another model, or one that another process is writing, is refused before the long work.
+        # Opened first: a map of another model, or one that another process writes, is refused before the long work.
         old = None
         if append:
             old = stack.enter_context(contextlib.closing(LocalStore(path, backend.contract, progress=progress)))
             old.map.claim()
             old.map.require_geography(source.geography)
-        # A killed build may have had our process id, in a container at each start.
+        # A killed build may have had our process id. In a container this happens at each start.
         sweep(path, "new", mine=True)
         stack.callback(sweep, path, "new", mine=True)
         geography = old.geography if old is not None else source.geography or "local"
@@ -100,7 +100,7 @@ def build_map(
             graph_error = wait_for_graph((old or new).index)
         if old is None:
             place_new_map(working, path)
-            with contextlib.suppress(FileNotFoundError):  # where there was no room for it
+            with contextlib.suppress(FileNotFoundError):  # the disk had no room for the index
                 index_path(working).replace(index_path(path))
     return BuiltMap(added, time.perf_counter() - started, graph_error)
 
@@ -109,17 +109,17 @@ def fill_store(store: PlaceStore, describer: Describer, source: Source, progress
     """Add every frame of a source, in transactions of a few hundred places.
 
     Args:
-        store: where to.
+        store: receives the places.
         describer: describes the frames, which are RGB.
         source: see `sdk.open_source`.
         progress: called with (what, done, total).
 
     Returns:
-        How many places were added.
+        Number of places added.
 
     Raises:
         FrameError: a frame cannot be read or described; the message names it.
-        MapError: the source's positions are of another geography than the store's.
+        MapError: the source and the store have different geographies.
     """
     if source.geography is not None and source.geography != store.geography:
         raise MapError(
@@ -147,7 +147,7 @@ def fill_store(store: PlaceStore, describer: Describer, source: Source, progress
 
 
 def wait_for_graph(index: MapIndex) -> str | None:
-    """Wait until the graph is built. Returns why there is none; a map without its graph is complete all the same."""
+    """Wait until the graph is built. Returns the reason if it failed; a map without a graph is still complete."""
     try:
         index.build_graph()
     except Exception as error:

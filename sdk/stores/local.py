@@ -25,13 +25,12 @@ __all__ = ["LocalStore"]
 class LocalStore:
     """Places in one SQLite file, searched through the index beside it. See `PlaceStore`.
 
-    Any number of processes may search one map. One at a time may change it, and the others see its changes when
-    they call `follow`.
+    Any number of processes may search one map. One at a time may change it; the others see it after `follow`.
 
     Attributes:
         map: the map file, the single source of truth.
-        index: derived from it. A large map that has no graph yet is searched without it while a thread builds it;
-            `index.build_graph()` waits for that.
+        index: derived from the map. A thread builds the graph of a large map; searches work without it meanwhile.
+            `index.build_graph()` waits for the graph.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class LocalStore:
     ) -> list[Match]:
         timings_ms = {} if timings_ms is None else timings_ms
         matches, found = self._search_once(descriptor, k, timings_ms)
-        if len(matches) < found:  # a place was removed between search and look-up: once more
+        if len(matches) < found:  # a place was removed between search and look-up: try again
             self.follow()
             matches, _ = self._search_once(descriptor, k, timings_ms)
         return matches
@@ -107,7 +106,7 @@ class LocalStore:
         self.index.build_graph()
 
     def follow(self) -> None:
-        # While this process is adding, there is no other writer, and no reason to wait for the medium.
+        # While this process changes the map there is no other writer, so there is nothing to wait for.
         if self._sync.acquire(blocking=False):
             try:
                 self.map.changed()
@@ -130,7 +129,7 @@ class LocalStore:
     def _search_once(
         self, descriptor: Descriptors, k: int, timings_ms: MutableMapping[str, float]
     ) -> tuple[list[Match], int]:
-        """The matches, and how many places the index found: a place that has been removed since is left out."""
+        """The matches, and the number of places that the index found. Places removed since are left out."""
         with timed(timings_ms, "search"):
             ids, similarities = self.index.search(descriptor, k)
         with timed(timings_ms, "lookup"):

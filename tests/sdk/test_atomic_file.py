@@ -43,7 +43,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "output"
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     with (
-        pytest.raises(WriteError, match=r"cannot write .*output: it is a .*, expected a file"),
+        pytest.raises(WriteError, match=r"cannot write .*output: it is a .*; name a file"),
         replace_when_done(path),
     ):
         pytest.fail("work was begun")

@@ -111,7 +111,7 @@ def test_add_update_and_remove_are_seen_by_the_next_query(map_path: Path, frames
     assert localizer.query(frames[5]).matches[0].similarity < 0.99
     localizer.remove([added.id or 0, 1])
     assert [len(localizer), len(localizer.store.index)] == [2, 2]
-    with pytest.raises(sdk.MapError, match="no place 1 among"):
+    with pytest.raises(sdk.MapError, match="no place 1 among 2; pass the id of a stored place"):
         localizer.remove(1)
     assert_finds(localizer, {"1": frames[1], "2": frames[2]})
     localizer.close()

@@ -725,10 +725,10 @@ def test_name_that_the_sidecar_cannot_have_is_found_before_the_build(model, tens
         ("a.onnx", r"a.onnx: is to be the engine, expected a name in .engine or .plan"),
         ("a.ENGINE", "expected a name in .engine or .plan"),
         ("a", "expected a name in .engine or .plan"),
-        ("folder.engine", "folder.engine: it is a folder, expected a file"),
-        ("beside.engine", "beside.engine.json: it is a folder, expected a file"),
+        ("folder.engine", "folder.engine: it is a folder; name a file"),
+        ("beside.engine", "beside.engine.json: it is a folder; name a file"),
         ("a" * 246 + ".engine", "cannot write .*: File name too long"),  # its sidecar's is
-        ("", "is a folder, expected a file"),
+        ("", "is a folder; name a file"),
     ],
 )
 def test_place_that_cannot_have_the_engine_is_found_before_the_build(model, tensorrt, tmp_path, output, found):

@@ -465,7 +465,7 @@ def test_frames_are_spread_evenly_and_come_from_a_folder_too(small, tmp_path):
         ({"onnx_path": "headless.onnx"}, EngineError, "expected a convolutional trunk and a head"),
         ({"onnx_path": "nan.onnx"}, EngineError, "d is not finite on frame 0|weight depthwise is not finite"),
         ({"output_path": "no/folder/q.onnx"}, WriteError, "cannot write no/folder/q.onnx"),
-        ({"output_path": "."}, WriteError, "cannot write .: it is a folder, expected a file"),
+        ({"output_path": "."}, WriteError, "cannot write .: it is a folder; name a file"),
         ({"output_path": "q.engine"}, UsageError, "q.engine: ends like a TensorRT engine, expected .onnx"),
         ({"output_path": "q.plan"}, UsageError, "q.plan: ends like a TensorRT engine, expected .onnx"),
         ({"output_path": "./small.onnx"}, UsageError, "small.onnx: is the model itself, .*; choose another path"),

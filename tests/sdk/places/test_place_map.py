@@ -248,7 +248,7 @@ def test_what_a_killed_creation_left_is_swept(map_path: Path) -> None:
 
 
 def test_a_map_can_be_created_only_as_it_can_be_read(map_path: Path) -> None:
-    with pytest.raises(sdk.MapError, match="geography 'mars'"):
+    with pytest.raises(sdk.MapError, match="geography is 'mars'"):
         sdk.PlaceMap.create(map_path, CONTRACT, geography="mars")  # type: ignore[arg-type]
     with pytest.raises(sdk.MapError, match="'int8'"):
         sdk.PlaceMap.create(map_path, CONTRACT, descriptor_dtype="int8")
