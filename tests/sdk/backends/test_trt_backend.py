@@ -610,7 +610,7 @@ def test_real_tensorrt_rtx_ends_in_sentences_without_a_driver(tmp_path: Path, rt
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parents[1])])},
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
