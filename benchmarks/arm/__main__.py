@@ -6,9 +6,9 @@
 
 No ARM machine is needed. llvm-mca's model of a core gives the cycles of the loops that compare a query with a row,
 compiled for aarch64. This benchmark multiplies them by the loop counts of a query, measured here on x86-64. Each graph
-uses the smallest ef of a grid with recall@1 of 0.99 and recall@10 of 0.95. hnswlib 0.8.0 has no NEON code: its loop adds
-single floats to one sum. The models are the nearest cores in LLVM: Neoverse N1 for the Cortex-A78AE of Jetson Orin, and
-Cortex-A57 for Jetson Nano and TX2.
+uses the smallest ef of a grid with recall@1 of 0.99 and recall@10 of 0.95. hnswlib 0.8.0 has no NEON code: its loop
+adds single floats to one sum. The models are the nearest cores in LLVM: Neoverse N1 for the Cortex-A78AE of Jetson
+Orin, and Cortex-A57 for Jetson Nano and TX2.
 
 The result is not a time. The model assumes that every load hits the L1 cache and every branch is predicted. It leaves
 out the links, the candidate list and the visited set of both systems. Our query encoding counts as 14 cycles per
