@@ -5,9 +5,9 @@
 
 Each setting runs in its own process, which waits while the others are measured. A round measures all settings in random
 order, first alone and then beside one busy process per core, so that other load affects all alike. A figure is the
-median over rounds of the ratio to the first setting in the same round. `cpu` is the processor time of all threads; trust
-it on a shared machine. `rss` is the process's resident memory at the end (512 frames in 32 rounds), with Python. Ctrl-C
-prints the rounds so far.
+median over rounds of the ratio to the first setting in the same round. `cpu` is the processor time of all threads;
+trust it on a shared machine. `rss` is the process's resident memory at the end (512 frames in 32 rounds), with Python.
+Ctrl-C prints the rounds so far.
 
 The second table compares the first frame's descriptor with that of the first setting.
 """
