@@ -4,19 +4,19 @@
     python benchmarks/arm --quick                 3,000 places, under a minute
     python benchmarks/arm                         20,000 places
 
-No ARM machine takes part. What it is: the loops that compare a query with a row, compiled for aarch64, through
-llvm-mca's model of a core, times how often a query runs them, which is counted here on x86-64. Each graph has the
-smallest ef of a grid with recall@1 of 0.99 and recall@10 of 0.95. hnswlib 0.8.0 has no code for NEON: a loop over
-single floats, one sum. The models are those of the nearest cores that LLVM has: Neoverse N1 for the Cortex-A78AE of
-Jetson Orin, and Cortex-A57 for Jetson Nano and TX2.
+No ARM machine is needed. llvm-mca's model of a core gives the cycles of the loops that compare a query with a row,
+compiled for aarch64. This benchmark multiplies them by the loop counts of a query, measured here on x86-64. Each graph
+uses the smallest ef of a grid with recall@1 of 0.99 and recall@10 of 0.95. hnswlib 0.8.0 has no NEON code: its loop
+adds single floats to one sum. The models are the nearest cores in LLVM: Neoverse N1 for the Cortex-A78AE of Jetson
+Orin, and Cortex-A57 for Jetson Nano and TX2.
 
-What it is not: a time. Every load hits the nearest cache and every branch is foreseen. Left out are the links, the
-candidates that are kept and the set of visited rows, of both. The encoding of ours is charged at a flat 14 cycles a
-dimension, from a reading of its loops. Where memory is what a query waits for, the ratio of bytes is the one to look
-at. The N1's model has a sum wait four cycles for the sum before it, the core's own manual two: "forwarded" takes
-hnswlib's loop at those two, and is what the target of 10 is held against.
+The result is not a time. The model assumes that every load hits the L1 cache and every branch is predicted. It leaves
+out the links, the candidate list and the visited set of both systems. Our query encoding counts as 14 cycles per
+dimension, estimated from its loops. If memory limits a query, use the ratio of bytes. The N1's model makes a sum wait
+four cycles for the previous sum; the core's manual says two. "forwarded" counts hnswlib's loop with two, and the target
+of 10 applies to it.
 
-Exit code 1: a tool is missing, the compiler made other loops than these, or the recall was not reached.
+Exit code 1: a tool is missing, the compiler made other loops than expected, or the recall was not reached.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from loops import BOARDS, COMPILER, SOURCES, Cycles, plane_bytes, run
 
-sys.path.append(str(Path(__file__).parents[1] / "search"))  # its data, its peers and its tuning
+sys.path.append(str(Path(__file__).parents[1] / "search"))  # data, peers and tuning
 
 import data as search_data
 from peers import EF_CONSTRUCTION, K, M, Ours, Peers, our_index
@@ -40,8 +40,8 @@ from timing import tune
 
 TARGET = 10
 DIMS = (256, 512, 2048)
-ENCODING = 14  # cycles a dimension on the N1: 4 for the rotation, 6 for the rounding, 4 for the sums
-MCAS = ("llvm-mca-22", "llvm-mca-19")  # LLVM 14 takes an A57 for the Neoverse N1
+ENCODING = 14  # cycles per dimension on the N1: 4 for the rotation, 6 for the rounding, 4 for the sums
+MCAS = ("llvm-mca-22", "llvm-mca-19")  # LLVM 14 models the Neoverse N1 as an A57
 TOOLS = {"g++": "g++", COMPILER: "g++-aarch64-linux-gnu"}
 
 COUNTER = """#include <hnswlib/hnswlib.h>
@@ -75,7 +75,7 @@ int main(int, char** arguments) {  // index, queries, dim, ef, k
 
 
 def count(cache: Path, places: int, dim: int, queries: int, counter: Path, folder: Path) -> dict[str, Any]:
-    """How often a query compares, each system at the ef that it needs."""
+    """Comparisons per query, each system at its tuned ef."""
     wanted = (cache, "traj", places, dim, queries, 0)
     data = search_data.open_set(*wanted)
     peers = Peers(data, search_data.folder_of(*wanted) / "peers", lambda text: print(text, file=sys.stderr))
@@ -146,7 +146,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="3,000 places and 300 queries")
     cache = Path(tempfile.gettempdir()) / "structvpr-search"
     parser.add_argument("--cache", type=Path, default=cache, metavar="DIR", help=f"data and graphs (default: {cache})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     arguments = parser.parse_args()
     mca = next((name for name in MCAS if shutil.which(name)), None)
     missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)] + ([] if mca else ["llvm-19"])

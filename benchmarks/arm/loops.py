@@ -10,7 +10,7 @@ from typing import Any
 
 SOURCES = Path(__file__).parents[2] / "csrc"
 COMPILER, TRIPLE = "aarch64-linux-gnu-g++", "aarch64-linux-gnu"
-ROWS, LINE = 4, 64  # rows that are compared at once, and bytes of each in a pass of the loop
+ROWS, LINE = 4, 64  # rows compared at once, and bytes of each row per pass
 REPEATS = 100
 
 HNSWLIB = """#include <hnswlib/hnswlib.h>
@@ -20,16 +20,16 @@ float distance(const void* a, const void* b, const void* dim) { return hnswlib::
 
 @dataclass(frozen=True)
 class Board:
-    """What is compiled for it, and how."""
+    """A board's source, compiler flags and model."""
 
     name: str
     model: str
     source: str
-    flags: tuple[str, ...]  # those of CMakeLists.txt
+    flags: tuple[str, ...]  # as in CMakeLists.txt
     multiply: str
-    multiplies: int  # in a pass
+    multiplies: int  # per pass
     hnswlib_flag: str
-    forwarded: float  # cycles from sum to sum, where the model does not know
+    forwarded: float  # cycles from sum to sum if the model is wrong; 0 if it is right
 
 
 BOARDS = (
@@ -46,7 +46,7 @@ def run(*command: Any, text: str | None = None) -> str:
 
 
 class Loop:
-    """Of a function's loops the innermost one with most of a kind of instruction, and the loops around it."""
+    """A function's innermost loop with the most multiplies, and the loops around it."""
 
     def __init__(self, assembly: str, function: str, multiply: str) -> None:
         body = re.search(rf"^_Z\S*{function}\S*:\n(.*?)\.cfi_endproc", assembly, re.S | re.M)
@@ -101,7 +101,7 @@ class Cycles:
         self.values = Loop(kernels, "dot_f16", "fmul")
 
     def model(self, block: str) -> float:
-        """Of the block, repeated until what came before it no longer counts."""
+        """Steady-state cycles of the block, from many repeats."""
         options = (f"-mtriple={TRIPLE}", f"-mcpu={self.board.model}", "-mattr=+dotprod", f"-iterations={REPEATS}")
         report = run(self.mca, *options, "-", text=block)
         return int(re.search(r"Total Cycles:\s+(\d+)", report)[1]) / REPEATS

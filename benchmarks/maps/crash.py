@@ -1,25 +1,22 @@
-"""Kill a process that writes a map, and damage the index beside one, many times; count what is lost.
+"""Kill processes that write a map, damage its index, and count what is lost.
 
     python benchmarks/maps/crash.py                 200 kills, 200 damages with and 200 without a graph
     python benchmarks/maps/crash.py --quick         20 of each
 
-Kills: a child opens the map with a real `sdk.Localizer`, whose network is a fake one (a random projection of the
-frame), adds and removes places one by one, closes and opens again. After each call has returned it says so through
-a pipe. It is killed (SIGKILL) at a random moment: while it opens, adds, closes, saves its index. Then this process
-opens the map: every acknowledged place must be there with its descriptor, every acknowledged removal done,
-`PlaceMap.check` without findings, and queries for known frames must find them. The next round goes on with the
-same map; in some rounds the index is deleted, or left as it was some rounds ago.
+Kills: a child opens the map with a real `sdk.Localizer` and a fake network (a random projection of the frame). It adds
+and removes places one by one, closes the map, and opens it again. It reports each finished call through a pipe.
+SIGKILL ends it at a random moment. Then this process opens the map. Every acknowledged place must be there with its
+descriptor, every acknowledged removal must be done, `PlaceMap.check` must find nothing, and queries for known frames
+must find them. The next round uses the same map. In some rounds the index is deleted, or is some rounds old.
 
-Damages: the index file is cut, overwritten with zeros, or one of its bits is flipped, at random points, also when
-it is of an earlier state of the map. Each answer must be precisely that of an index that was built from the map
-alone. Part of the damage is met when the file is opened, part by the first search that reads it, and what no search
-has read is found by verifying it, as `structvpr map verify` does: "read" is allowed only where the damage changed no
-byte.
+Damages: the index file is cut, overwritten with zeros, or has one bit flipped, at random points. Some files are of an
+earlier state of the map. Each answer must equal that of an index built from the map alone. Opening finds some of the
+damage, the first search that reads it finds more, and verifying, as in `structvpr map verify`, finds the rest. "read"
+is allowed only if the damage changed no byte.
 
-What this does not show: a power cut. SIGKILL leaves the operating system's page cache as it is, so a write that
-never reached the medium is not missed here. What stands between an `add` and a power cut is that SQLite flushes
-its log before COMMIT returns, which is `PRAGMA synchronous=FULL`: each round asserts that the writing connection
-has it. Whether the medium keeps what it says it has flushed is the medium's word.
+This does not test a power cut, because the page cache survives SIGKILL. Against power cuts, SQLite flushes its log
+before COMMIT returns (`PRAGMA synchronous=FULL`), and each round asserts that the writing connection has this setting.
+The medium must keep what it reports as flushed.
 """
 
 from __future__ import annotations
@@ -47,9 +44,9 @@ from sdk.index import map_index
 from sdk.index.file import index_path
 from sdk.index.map_index import MapIndex
 
-GRAPH_FROM = 100  # so small that the kills meet the graph too
+GRAPH_FROM = 100  # small, so that kills also hit the graph
 PLACES = 400  # of the map whose index is damaged
-EARLIER = 300  # of these, places in the earlier state of its index
+EARLIER = 300  # places in the earlier state of the index
 
 
 class FakeBackend:
@@ -68,7 +65,7 @@ class FakeBackend:
 
 
 def frame_of(number: int) -> npt.NDArray[np.uint8]:
-    """The frame that a place with this number is made from."""
+    """The frame of the place with this number."""
     coarse = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_NEAREST)
 
@@ -78,7 +75,7 @@ def frame_of(number: int) -> npt.NDArray[np.uint8]:
 
 @dataclass
 class Kills:
-    """What the kills cost. All but the first four and `killed_while` must be 0."""
+    """Counts over all kills. All but the first four and `killed_while` must be 0."""
 
     kills: int = 0
     acknowledged: int = 0
@@ -102,7 +99,7 @@ class Kills:
 
 
 def write_until_killed(path: Path, start: int, seed: int, say: int) -> None:
-    """The child: each line it says is a stage, or a number that it will remove (?), has added (+) or removed (-)."""
+    """The child. Each line it prints is a stage, or a number that it will remove (?), has added (+) or removed (-)."""
     choose = random.Random(seed)
     number, mine = start, []
     while True:
@@ -126,7 +123,7 @@ def write_until_killed(path: Path, start: int, seed: int, say: int) -> None:
 
 
 def kill_a_writer(path: Path, start: int, choose: random.Random) -> list[str]:
-    """Let a child write, kill it at a random moment; all that it had said."""
+    """Kill a writing child at a random moment. Returns its output."""
     hear, say = os.pipe()
     seed, delay_s = choose.randrange(2**32), choose.choice((0.01, 0.05, 0.3)) * choose.random()
     child = os.fork()
@@ -139,7 +136,7 @@ def kill_a_writer(path: Path, start: int, choose: random.Random) -> list[str]:
             os._exit(1)
     os.close(say)
     with os.fdopen(hear, "rb") as pipe:
-        said = [pipe.readline()]  # it is about to open the map
+        said = [pipe.readline()]  # the child is about to open the map
         if choose.random() < 0.4:
             while said[-1] not in (b"closing\n", b""):
                 said.append(pipe.readline())
@@ -153,7 +150,7 @@ def kill_a_writer(path: Path, start: int, choose: random.Random) -> list[str]:
 
 
 class Ledger:
-    """What must be in the map, must not, and may be, by number; and what it must look like."""
+    """Numbers that must, must not and may be in the map, and their contents."""
 
     def __init__(self) -> None:
         self.present: set[int] = set()
@@ -190,7 +187,7 @@ class Ledger:
 
 
 def look(path: Path, ledger: Ledger, kills: Kills, choose: random.Random) -> None:
-    """Open the map as after a crash and hold it against the ledger."""
+    """Open the map as after a crash, and compare it with the ledger."""
     if not path.exists():  # killed before it was created
         kills.lost += len(ledger.present)
         return
@@ -223,7 +220,7 @@ def look(path: Path, ledger: Ledger, kills: Kills, choose: random.Random) -> Non
         localizer.close()
     else:
         localizer.store.index.stop()
-        localizer.store.map.close()  # the index stays as old as it is
+        localizer.store.map.close()  # the index stays old
     if choose.random() < 0.1:
         index_path(path).unlink(missing_ok=True)
 
@@ -249,7 +246,7 @@ def run_kills(folder: Path, count: int, seed: int) -> Kills:
 
 @dataclass
 class Damages:
-    """Where the index came from after each damage; `wrong_answers` and `believed` must be 0."""
+    """Origins of the index after each damage. `wrong_answers` and `believed` must be 0."""
 
     damages: int = 0
     changed_nothing: int = 0
@@ -264,7 +261,7 @@ class Damages:
 
 
 def damaged(content: bytes, choose: random.Random) -> bytes:
-    """An index file, cut, with zeros in it, or with one bit flipped."""
+    """The index file, cut, with zeros in it, or with one bit flipped."""
     at = choose.randrange(len(content))
     kind = choose.choice(("cut", "zero", "flip"))
     if kind == "cut":
@@ -307,14 +304,14 @@ def run_damages(folder: Path, kind: str, count: int, seed: int) -> Damages:
 
 
 def answers(path: Path, queries: npt.NDArray[np.float32], delete: bool = True) -> tuple[str, tuple[object, object]]:
-    """Where the index came from (a word), and the ids and similarities it answers with; `delete` it for the truth."""
+    """The index's origin, and the ids and similarities of its answers. `delete` rebuilds it, for the truth."""
     if delete:
         index_path(path).unlink()
     place_map = sdk.PlaceMap.open(path)
     with contextlib.closing(place_map):
         index = MapIndex(place_map)
         opened = index.origin.split()[0].rstrip(":")
-        got = index.search(queries, 5)  # by scan or by graph, as far as that is built: the answers are the same
+        got = index.search(queries, 5)  # scan and graph give the same answers
         index.verify()
         index.stop()
         return "rebuilt" if index.origin.startswith("rebuilt") else opened, got
@@ -331,14 +328,16 @@ def progress(what: str, done: int, total: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="writers to kill (default: 200)")
-    parser.add_argument("--damages", type=int, default=200, help="damages to the index, each with and without a graph")
+    parser.add_argument(
+        "--damages", type=int, default=200, help="damages to the index, each with and without a graph (default: 200)"
+    )
     parser.add_argument("--quick", action="store_true", help="20 kills and 20 damages")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments and points (default: 0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments and points (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.kills = arguments.damages = 20
-    cv2.setNumThreads(0)  # its threads do not survive a fork
+    cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork
     folder = Path(tempfile.mkdtemp(prefix="map_crash-"))
     try:
         kills = run_kills(folder, arguments.kills, arguments.seed)

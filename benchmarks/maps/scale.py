@@ -4,17 +4,16 @@
     python benchmarks/maps/scale.py --model models/<name>.onnx       with the network's share
     python benchmarks/maps/scale.py --quick                          5,000 places
 
-Makes a map of random unit descriptors in clusters (frames of one spot resemble each other), opens it once so that
-its index and its graph are built and saved, then opens it in processes of their own and takes the time from the
-start of the process to the first answer. "warm": the files are in the page cache, as on a robot that restarts its
-software.
-"cold": their pages were dropped first (posix_fadvise), as after a boot, as far as the operating system complies;
-the libraries stay warm in both, so a first start after a boot takes longer than this shows.
+It makes a map of random unit descriptors in clusters, as frames of one spot resemble each other. It opens the map once,
+which builds and saves the index and the graph. Then fresh processes open it, and it measures the time from the start of
+the process to the first answer. "warm": the files are in the page cache, as on a robot that restarts its software.
+"cold": posix_fadvise dropped their pages first, as far as the operating system complies. The libraries stay warm in
+both, so the first start after a boot takes longer.
 
-Then places are added one by one, and 256 at a time. Each `add` is flushed to the medium before it returns
-(synchronous=FULL), so its cost is the medium's: name the folder on yours with --folder.
+Then it adds places one by one, and 256 at a time. Each `add` is flushed to the medium before it returns
+(synchronous=FULL), so the cost depends on the medium. Choose a folder on yours with --folder.
 
-The figures are of random descriptors; how well a search finds real places is not measured here.
+It does not measure recall on real places.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ STAGES = ("interpreter", "import", "network", "map and index", "first query", "t
 
 
 def contract_of(model: Path | None):  # type: ignore[no-untyped-def]
-    """The model's contract, or one of a network that there is not."""
+    """The model's contract, or a made-up one without a model."""
     import sdk
 
     if model is None:
@@ -50,7 +49,7 @@ def contract_of(model: Path | None):  # type: ignore[no-untyped-def]
 
 
 def rows_of(generator, centres, count: int):  # type: ignore[no-untyped-def]
-    """Unit descriptors about randomly chosen centres: cosine about 0.8 within a cluster, about 0 between."""
+    """Unit descriptors around random centres: cosine about 0.8 within a cluster, about 0 between clusters."""
     import numpy as np
 
     noise = generator.standard_normal((count, centres.shape[1]), dtype=np.float32) * 0.5
@@ -59,7 +58,7 @@ def rows_of(generator, centres, count: int):  # type: ignore[no-untyped-def]
 
 
 def open_and_ask(path: Path, model: Path | None, spawned: float) -> None:
-    """The process that is measured: prints milliseconds by stage, as JSON."""
+    """The measured process. It prints milliseconds by stage as JSON."""
     marks = [spawned, time.time()]
     import numpy as np
 
@@ -71,7 +70,7 @@ def open_and_ask(path: Path, model: Path | None, spawned: float) -> None:
     if model is not None:
         backend = sdk.open_backend(model)
         marks.append(time.time())
-        localizer = sdk.Localizer(backend, path)  # and its first inference, which warms the network up
+        localizer = sdk.Localizer(backend, path)  # includes the network's first inference
         index = localizer.store.index
         frame = generator.integers(0, 256, (480, 640, 3), dtype=np.uint8)
         marks.append(time.time())
@@ -89,7 +88,7 @@ def open_and_ask(path: Path, model: Path | None, spawned: float) -> None:
     took = [(later - earlier) * 1e3 for earlier, later in itertools.pairwise(marks)]
     print(json.dumps(dict(zip(STAGES, [*took, (marks[-1] - marks[0]) * 1e3], strict=True))))
     sys.stdout.flush()
-    os._exit(0)  # how long it takes to close is not asked
+    os._exit(0)  # closing is not measured
 
 
 def measure_opening(path: Path, model: Path | None, runs: int, cold: bool) -> dict[str, float]:
@@ -113,7 +112,7 @@ def measure_opening(path: Path, model: Path | None, runs: int, cold: bool) -> di
 
 
 def build(path: Path, model: Path | None, places: int) -> tuple[dict[str, float], object, str]:
-    """Make the map and its index; seconds by step, the clusters' centres, and how it is searched."""
+    """Make the map and its index. Returns seconds by step, cluster centres, and the search method."""
     import numpy as np
 
     import sdk
@@ -144,7 +143,7 @@ def build(path: Path, model: Path | None, places: int) -> tuple[dict[str, float]
 
 
 def measure_adding(path: Path, centres: object, singles: int, batches: int) -> dict[str, float]:
-    """Milliseconds a place: durable adds one by one, then 256 at a time; without the network."""
+    """Milliseconds per place for durable adds, one by one and 256 at a time, without the network."""
     import numpy as np
 
     import sdk
@@ -183,7 +182,7 @@ def tell(what: str, done: int, total: int) -> None:
 
 
 def medium_of(folder: Path) -> str:
-    """The type of file system that a folder is on."""
+    """The file system type of a folder."""
     best, kind = "", "unknown"
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, fs_type = line.split()[:3]
@@ -195,11 +194,11 @@ def medium_of(folder: Path) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--places", type=int, default=100_000, help="size of the map (default: 100000)")
-    parser.add_argument("--model", type=Path, help="a model.onnx; without it the network has no share")
-    parser.add_argument("--runs", type=int, default=7, help="processes to take the median of (default: 7)")
+    parser.add_argument("--model", type=Path, help="a model.onnx; default: no network")
+    parser.add_argument("--runs", type=int, default=7, help="processes for each median (default: 7)")
     parser.add_argument("--folder", type=Path, help="where to make the map (default: a temporary folder)")
     parser.add_argument("--quick", action="store_true", help="5,000 places, 3 runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--spawned", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

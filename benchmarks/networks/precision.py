@@ -3,14 +3,14 @@
     python benchmarks/networks/precision.py models/efficientnet-lite0-gem.onnx --calibration FOLDER \\
         --sets sped_thumbs_607 essex3in1_thumbs_210
 
-For one network it makes the files of `structvpr export precision`, and what ONNX Runtime's `quantize_static` makes of
-it from the same frames in careless hands, and prints how far each one's descriptors are from fp32's (cosine, over
-queries and database), how many queries keep their first answer when they are asked of the map that fp32 made, and R@1
-and R@5 with that map, which is how a robot meets it. Then the time of a frame on ONNX Runtime and OpenVINO, one thread,
-as a share of fp32's: CPU time of the process, medians over rounds in which all take turns.
+It compares the files of `structvpr export precision` with those of ONNX Runtime's `quantize_static` at its defaults,
+calibrated on the same frames. It prints, for each file: the cosine to fp32's descriptors (queries and database), the
+share of queries that keep their first answer on the map that fp32 made, and R@1 and R@5 on that map, as on a robot.
+Then it prints the CPU time of a frame on ONNX Runtime and OpenVINO, one thread, as a share of fp32's: medians over
+rounds in which all files take turns.
 
-Sets are folders as `structvpr eval` takes them, or names below $STRUCTVPR_DATA; what is right is the set's own rule.
-Frames to calibrate on must be of none of them. Descriptors are kept in --cache, by the file's sha256, and used again.
+Sets are folders that `structvpr eval` reads, or names below $STRUCTVPR_DATA; each set's own rule gives the positives.
+The calibration frames must not be in any set. --cache keeps descriptors by the file's sha256.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="fp32 ONNX file")
     parser.add_argument("--calibration", required=True, help="folder of frames, or its name below $STRUCTVPR_DATA")
     parser.add_argument("--sets", nargs="+", required=True, help="folders, or names below $STRUCTVPR_DATA")
-    parser.add_argument("--leave-out", nargs="*", default=[], help="names of images of the sets that cannot be used")
-    parser.add_argument("--calibration-frames", type=int, default=256, help="at most")
-    parser.add_argument("--only", nargs="+", help="rows to print beside fp32")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="file names of images to leave out of the sets")
+    parser.add_argument("--calibration-frames", type=int, default=256, help="maximum (default: 256)")
+    parser.add_argument("--only", nargs="+", help="rows to print besides fp32")
     parser.add_argument("--cache", type=Path, help="folder that keeps descriptors")
-    parser.add_argument("--rounds", type=int, default=30, help="of timing; 0 for none")
+    parser.add_argument("--rounds", type=int, default=30, help="timing rounds; 0 for no timing (default: 30)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     sets = [
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def without(one: PlaceSet, names: set[str]) -> PlaceSet:
-    """A set less some images; the others of the database are numbered anew."""
+    """The set without some images. The remaining database images are renumbered."""
     database = one.database or ()
     asked = [i for i, path in enumerate(one.queries) if path.name not in names]
     kept = [i for i, path in enumerate(database) if path.name not in names]
@@ -104,7 +104,7 @@ def calibration_frames(name: str, most: int) -> list[npt.NDArray[np.uint8]]:
 def make_files(
     model: Path, frames: list[npt.NDArray[np.uint8]], folder: Path, only: Sequence[str] | None, tell: Tell
 ) -> dict[str, Path]:
-    """One file a row of the table, fp32 first."""
+    """One file per row of the table, fp32 first."""
     makers: dict[str, Callable[[Path], object]] = {
         "fp16": lambda path: convert(model, path, "fp16", progress=tell),
         "int8 tensorrt": lambda path: convert(model, path, "int8", calibration=frames, progress=tell),
@@ -130,15 +130,15 @@ def quantize_naively(
     every_operator: bool = False,
     part: str | None = None,
 ) -> None:
-    """What `quantize_static` writes without further thought.
+    """Quantize with `quantize_static`, without the rules of `structvpr export precision`.
 
     Args:
         model: fp32.
         output: the file to write.
         frames: to calibrate on.
-        every_operator: quantise not only what it does by default but each operator that follows the first convolution,
-            as a compiler does that is given a range for every tensor; int8, symmetric, one scale a tensor.
-        part: quantise that part of the graph alone, "trunk" or "head".
+        every_operator: quantise every operator after the first convolution, not only the default ones, as a compiler
+            does with a range for every tensor; int8, symmetric, one scale per tensor.
+        part: quantise only this part of the graph, "trunk" or "head"; None for both.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -150,7 +150,7 @@ def quantize_naively(
             frame = next(prepared, None)
             return None if frame is None else {proto.graph.input[0].name: frame}
 
-    # quantize_static tells nodes apart by their names; everything beside the first part is what it may touch.
+    # quantize_static selects nodes by name.
     for i, node in enumerate(proto.graph.node):
         node.name = f"{node.op_type}_{i}"
     parts = split(proto.graph)
@@ -204,7 +204,7 @@ def compare(files: dict[str, Path], sets: list[PlaceSet], cache: Path | None, te
 
 
 def describe_all(path: Path, images: Sequence[Path], cache: Path | None, what: str, tell: Tell) -> Floats:
-    """Unit descriptors, float32 (n, D); a descriptor that is zero or not finite is a row of zeros."""
+    """Unit descriptors, float32 (n, D). A zero or non-finite descriptor becomes a row of zeros."""
     key = hashlib.sha256(path.read_bytes() + "\n".join(map(str, images)).encode()).hexdigest()[:32]
     kept = cache / f"{key}.npy" if cache else None
     if kept and kept.is_file():
@@ -234,12 +234,14 @@ def read_contract(path: Path) -> Any:
 
 
 def open_onnxruntime(path: Path) -> Callable[[npt.NDArray[np.uint8]], Floats]:
-    """Not the SDK's backend: files of others carry no contract, and one thread is the point."""
+    """A session with one thread. The SDK's backend refuses the naive files, because they have no contract."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # As sdk/backends/ort.py sets it: without VNNI, int8 products saturate on x86.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     taken = session.get_inputs()[0].name
     return lambda frame: np.asarray(session.run(None, {taken: frame})[0][0])
@@ -254,7 +256,7 @@ def open_openvino(path: Path) -> Callable[[npt.NDArray[np.uint8]], Floats]:
 
 
 def time_all(files: dict[str, Path], image: Path, rounds: int, tell: Tell) -> dict[str, dict[str, float | None]]:
-    """Runtime -> row -> milliseconds of CPU time a frame, None for a file that the runtime refuses."""
+    """Runtime -> row -> CPU time per frame, ms; None if the runtime refuses the file."""
     runtimes = {"ms_onnxruntime": open_onnxruntime}
     if importlib.util.find_spec("openvino"):
         runtimes["ms_openvino"] = open_openvino
@@ -282,7 +284,7 @@ def opened(
     for name, path in files.items():
         try:
             yield name, open_file(path)
-        except Exception as error:  # a runtime may refuse what nobody should make
+        except Exception as error:  # a runtime may refuse a naive file
             print(f"{name}: {str(error).splitlines()[0][:200]}", file=sys.stderr)
 
 
@@ -294,7 +296,7 @@ def print_rows(rows: dict[str, Any], sets: list[PlaceSet], runtimes: list[str]) 
     headers = ["", "cosine min", "mean", "top-1 kept %", *(f"{title} R@1/R@5" for title in titles), "MB"]
     headers += [runtime.removeprefix("ms_") for runtime in runtimes]
     print_table(headers, [shown(name, row, rows[REFERENCE], titles, runtimes) for name, row in rows.items()])
-    print("\nRecall is with the map that fp32 made. Times are shares of fp32's:")
+    print("\nRecall is measured on the map that fp32 made. Times are shares of fp32's:")
     for runtime in runtimes:
         print(f"  {runtime.removeprefix('ms_')}: fp32 {rows[REFERENCE][runtime]:.1f} ms a frame")
 

@@ -3,13 +3,13 @@
     python benchmarks/networks/runtimes.py models/efficientnet-lite0-gem.onnx --threads 1
     python benchmarks/networks/runtimes.py models/efficientnet-lite0-gem.onnx --threads 2
 
-Each setting has a process of its own, which waits while the others are measured. A round asks all of them in turn, in a
-new order, first alone and then beside a busy process on every core; so what else the machine does meets all alike. Of
-each setting's rounds the ratio to the first setting in the same round is taken, and of these the median. `cpu` is the
-processor time of all threads, the figure to trust on a machine that is shared; `rss` is what the process holds at the
-end, after 512 frames if the rounds are 32, the Python that feeds it included. Ctrl-C prints what there is.
+Each setting runs in its own process, which waits while the others are measured. A round measures all settings in random
+order, first alone and then beside one busy process per core, so that other load affects all alike. A figure is the
+median over rounds of the ratio to the first setting in the same round. `cpu` is the processor time of all threads;
+trust it on a shared machine. `rss` is the process's resident memory at the end (512 frames in 32 rounds), with Python.
+Ctrl-C prints the rounds so far.
 
-The second table says how far the first frame's descriptor is from the first setting's.
+The second table compares the first frame's descriptor with that of the first setting.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FRAMES_A_ROUND = 8
 
 @dataclass(frozen=True)
 class Setting:
-    """How a model is loaded and asked. The names are the runtime's own."""
+    """Options of a runtime, under the runtime's own names."""
 
     runtime: str = "onnxruntime"
     options: dict[str, Any] = field(default_factory=dict)
@@ -45,12 +45,14 @@ class Setting:
     parallel: bool = False
 
 
-QUIET = {"session.intra_op.allow_spinning": "0"}
-BEFORE = Setting(entries=QUIET)  # to which all is compared
+# The entries of sdk/backends/ort.py. Without VNNI, int8 products saturate on x86 unless x64quantprecision is 1.
+EXACT = {"session.x64quantprecision": "1"}
+QUIET = {"session.intra_op.allow_spinning": "0", **EXACT}
+BASELINE = Setting(entries=QUIET)
 
 SETTINGS = {
-    "no spinning, else defaults": BEFORE,
-    "spinning": Setting(),
+    "no spinning, else defaults": BASELINE,
+    "spinning": Setting(entries=EXACT),
     "parallel operators": Setting(entries=QUIET, parallel=True),
     "no arena": Setting(entries=QUIET, options={"enable_cpu_mem_arena": False}),
     "no arena, no pattern": Setting(
@@ -131,7 +133,7 @@ def load_openvino(setting: Setting, model: Path, threads: int) -> Run:
 
 
 def work(name: str, model: Path, threads: int, shape: tuple[int, ...]) -> None:
-    """A process of one setting: for each line on stdin, so many frames."""
+    """The process of one setting: each line on stdin is a number of frames to run."""
     run = load(SETTINGS[name], model, threads)
     rng = np.random.default_rng(0)
     batches = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(4)]
@@ -166,7 +168,7 @@ class Worker:
     def __init__(self, name: str, model: Path, threads: int, shape: tuple[int, ...]) -> None:
         command = [sys.executable, __file__, str(model), "--threads", str(threads), "--work", name]
         command += ["--shape", *map(str, shape)]
-        # Ctrl-C is for the one that prints the table.
+        # A new session: Ctrl-C must reach only the parent, which prints the table.
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -182,7 +184,7 @@ class Worker:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("a worker ended early; what it said stands above")
+            raise SystemExit("a worker ended early; see its output above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -194,7 +196,7 @@ Rows = dict[str, list[dict[str, float]]]
 
 
 def measure(workers: dict[str, Worker], rounds: int) -> tuple[Rows, Rows]:
-    """Each setting's rounds, alone and beside busy neighbours."""
+    """Measure every setting in rounds, alone and beside busy processes."""
     alone: Rows = {name: [] for name in workers}
     beside: Rows = {name: [] for name in workers}
     order = list(workers)
@@ -227,7 +229,7 @@ def neighbours() -> Iterator[None]:
 
 
 def ratio(results: Rows, name: str, what: str) -> float:
-    base = results[next(iter(results))]  # an interrupted round has not all of them
+    base = results[next(iter(results))]  # an interrupted round lacks some settings
     return median(own[what] / other[what] for own, other in zip(results[name], base, strict=False))
 
 
@@ -235,9 +237,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=32, help="of 8 frames a setting, alone and again beside others")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=32,
+        help="rounds of 8 frames per setting, alone and again beside busy processes (default: 32)",
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="settings whose names contain one of these")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--shape", type=int, nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

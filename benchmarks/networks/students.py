@@ -3,13 +3,11 @@
     python benchmarks/networks/students.py --sets gardens_point corridor \
         --models rgb0.onnx,rgb1.onnx ours0.onnx,ours1.onnx
 
-Each argument of --models is one network, or one recipe trained with several seeds (files with commas between them). For
-each set and each protocol it prints R@1, R@5 and R@10 in percent, the mean over seeds with its standard deviation, and
-the difference of R@1 to the first of --models with a 95 % bootstrap interval over queries and seeds: whether a
-difference of two means is more than chance on 200 queries. Each image is described by itself; nothing is known of the
-traverse of the queries. Sets are folders as `structvpr eval` takes them, or names below $STRUCTVPR_DATA.
-
-A network of another kind that takes grey images can be compared by its descriptors: see --calc.
+Each argument of --models is one network, or one recipe trained with several seeds (files separated by commas). For each
+set and protocol it prints R@1, R@5 and R@10 in percent, as mean and standard deviation over seeds. It also prints the
+difference of R@1 to the first of --models with a 95 % bootstrap interval over queries and seeds. Images are described
+one by one, without the order of the traverse. Sets are folders that `structvpr eval` reads, or names below
+$STRUCTVPR_DATA. --calc adds CALC, which takes grey images.
 """
 
 from __future__ import annotations
@@ -39,7 +37,9 @@ Describe = Callable[[Path], Floats]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", required=True, help="ONNX files; seeds of one recipe by comma")
+    parser.add_argument(
+        "--models", nargs="+", required=True, help="ONNX files; seeds of one recipe separated by commas"
+    )
     parser.add_argument("--sets", nargs="+", required=True, help="folders, or names below $STRUCTVPR_DATA")
     parser.add_argument("--tolerance_frames", nargs="+", type=int, default=[1, 3, 8])
     parser.add_argument("--calc", type=Path, help="ONNX file of CALC (Merrill and Huang, RSS 2018), as a last row")
@@ -86,7 +86,7 @@ def open_network(path: Path) -> Describe:
 
 
 def open_calc(path: Path) -> Describe:
-    """Grey 160 x 120, luma equalised, 0 to 1, as its authors feed it."""
+    """CALC with its authors' input: grey 160 x 120 (width x height), equalised luma, 0 to 1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -113,7 +113,7 @@ def describe_all(
 
 
 def first_right(ranked: npt.NDArray[np.int64], positives: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Rank of each query's first right answer, counted from 1; one more than there are if none is right."""
+    """Rank of each query's first right answer, from 1; number of answers + 1 if none is right."""
     found = []
     for answers, true in zip(ranked, positives, strict=True):
         if len(true) > 0:  # queries without a true place are left out

@@ -5,18 +5,18 @@
     python benchmarks/robustness --minutes 10     100,000 files
     python benchmarks/robustness --replay 4711    one file again, in this process
 
-Files: each is made from a valid one, by accident (bits flipped, cut, spliced with another, a block lost) or crafted
-with right checksums (header, links, values, and headers that ask for much). It is opened, searched by every method,
-verified, in some cases changed, saved and read again. Damage by accident must be refused, or every answer be as it
-was; `verify`, a change and a save must refuse it. Crafted files may be refused or answer otherwise, since nothing
-says what was there; but not crash, hang, or take memory that the file does not have, and each answer has as many
-different ids of the file as were asked for, best first. The peers get as much of the same, a process for each file.
+Files: each is a valid file with accidental damage (bits flipped, cut, spliced with another, a block lost) or crafted
+damage with right checksums (header, links, values, and headers that ask for much memory). It is opened, searched by
+every method and verified; some are changed, saved and read again. A file with accidental damage must be refused or give
+unchanged answers, and `verify`, a change and a save must refuse it. A crafted file may be refused or answer otherwise.
+It must not crash, hang, or take memory beyond the file's size, and each answer must have the requested number of
+different ids of the file, best first. The peers get the same kinds of damage, one process per file.
 
-Calls: a wrong call must raise TypeError, ValueError or IndexFileError that says what is wrong, and leave the index,
-its answers included, as it was. Writers: one thread adds and removes while three search; each answer must be right for
-some moment of the call.
+Calls: a wrong call must raise TypeError, ValueError or IndexFileError with the reason, and leave the index and its
+answers unchanged. Writers: one thread adds and removes while three search; each answer must be right for some moment of
+the call.
 
-All runs in child processes with a limit of 2 GiB and a watchdog. Exit code 1 if ours fails in any of this.
+Everything runs in child processes with a limit of 2 GiB and a watchdog. Exit code 1: ours fails in any of this.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import sys
 SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_PERTURB_": "165",  # memory that was not written, or was given back, does not look like zeros
+    "MALLOC_PERTURB_": "165",  # fills unwritten and freed memory with non-zero bytes
 }
 if __name__ == "__main__" and any(os.environ.get(name) != value for name, value in SETTINGS.items()):
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **SETTINGS})
@@ -49,7 +49,7 @@ from verdicts import BAD, KINDS, OUTCOMES, PEER_KINDS, OurFiles, PeerFiles  # no
 from writers import soak  # noqa: E402
 from wrong_calls import CASES, DIM, ROWS, try_case  # noqa: E402
 
-EXAMPLES = 3  # files that are kept of each kind of failure
+EXAMPLES = 3  # files kept per kind of failure
 
 
 def table(title: str, head: list[str], lines: list[list[Any]]) -> None:
@@ -140,23 +140,25 @@ def run_writers(arguments: argparse.Namespace, record: dict[str, Any], failures:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2,000 files, 10 of a kind for the peers, 5 s of writing")
-    parser.add_argument("--files", type=int, default=100_000, help="damaged files of ours (default: 100000)")
-    parser.add_argument("--peer-files", type=int, default=300, metavar="N", help="of each kind and peer (default: 300)")
-    parser.add_argument("--minutes", type=float, default=1, help="of writing beside readers (default: 1)")
+    parser.add_argument("--files", type=int, default=100_000, help="damaged files for our index (default: 100000)")
+    parser.add_argument(
+        "--peer-files", type=int, default=300, metavar="N", help="files per kind and peer (default: 300)"
+    )
+    parser.add_argument("--minutes", type=float, default=1, help="minutes of writing beside readers (default: 1)")
     parts = ("files", "calls", "writers")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART", help=" ".join(parts))
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     keep = Path(tempfile.gettempdir()) / "structvpr-robustness"
-    parser.add_argument("--keep", type=Path, default=keep, metavar="DIR", help=f"for files that ours fails on ({keep})")
-    parser.add_argument("--replay", type=int, metavar="N", help="file N alone, in this process")
+    parser.add_argument("--keep", type=Path, default=keep, metavar="DIR", help=f"folder of files that failed ({keep})")
+    parser.add_argument("--replay", type=int, metavar="N", help="run only file N, in this process")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.files, arguments.peer_files, arguments.minutes = 2000, 10, 5 / 60
     arguments.keep.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what lies in memory is removed then too
-    memory = Path("/dev/shm")  # where flushing takes no time
-    quick_disk = memory.is_dir() and arguments.replay is None  # which may crash and leave its files
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # removes the files in memory too
+    memory = Path("/dev/shm")  # flushing is free there
+    quick_disk = memory.is_dir() and arguments.replay is None  # a replay may crash and leave its files
     folder = Path(tempfile.mkdtemp(prefix="search_robustness-", dir=memory if quick_disk else None))
     record: dict[str, Any] = {"seed": arguments.seed, "quick": arguments.quick}
     failures: list[str] = []

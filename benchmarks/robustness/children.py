@@ -1,4 +1,4 @@
-"""Work in child processes, which may die."""
+"""Run work in child processes that may die."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOM = 2 << 30  # bytes that a child may ask for
+ROOM = 2 << 30  # memory limit of a child, bytes
 STAGES = ("make", "load", "search", "verify", "change", "save", "read again")
 
 stage_byte = mmap.mmap(-1, 1)
@@ -38,7 +38,7 @@ def peak_bytes(reset: bool = False) -> int:
 def in_children(
     work: Callable[[int], tuple[str, str]], numbers: list[int], batch: int, limit_s: float
 ) -> Iterator[tuple[int, str, str]]:
-    """What work(number) returned, or which way it took the child with it. A new child goes on after each death."""
+    """The result of each work(number), or how its child died. A new child continues after each death."""
     done = 0
     while done < len(numbers):
         todo = numbers[done : done + batch]

@@ -1,8 +1,7 @@
 """Damaged index files: the valid originals and the kinds of damage.
 
 "flip", "cut", "splice" and "zero" are accidents: the checksums no longer fit. "header", "links", "values" and "grown"
-are crafted: the bytes are changed and then every checksum is made right again, as whoever means harm would do.
-"both" is links and values.
+are crafted: bytes are changed and every checksum is corrected, as an attacker would do. "both" is links and values.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ SHAPES = {
     Shape(700, 24, "float32", 0, False, 5): 3,
     Shape(3000, 64, "float16", 16, True, 20): 2,
     Shape(3000, 16, "float32", 2, False, 0): 2,
-}  # and how often each is taken
+}  # with the weight of each
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Base:
 
 def unit_rows(choose: Random, count: int, dim: int) -> npt.NDArray[np.float32]:
     rows = choose.normal(size=(count, dim)).astype(np.float32)
-    rows[:, 0] += 1.5  # as networks do, all to one side
+    rows[:, 0] += 1.5  # a common offset, as networks have
     return l2_normalize(rows) if count else rows
 
 
@@ -92,7 +91,7 @@ def make_index(shape: Shape, seed: int) -> PlaceIndex:
 
 
 def make_bases(folder: Path, seed: int) -> list[tuple[Base, Base]]:
-    """Of each shape two files that differ in all but their shape."""
+    """Two files per shape, with different contents."""
     bases = []
     for shape in SHAPES:
         pair = []
@@ -104,7 +103,7 @@ def make_bases(folder: Path, seed: int) -> list[tuple[Base, Base]]:
             again = content.copy()
             seal(again)
             if end != len(content) or not np.array_equal(again, content):
-                raise SystemExit("the index file is not what csrc/file/format.hpp and this benchmark say that it is")
+                raise SystemExit("the index file differs from index_format.py; update that from csrc/file/format.hpp")
             pair.append(Base(shape, content, places))
         bases.append((pair[0], pair[1]))
     return bases
@@ -123,7 +122,7 @@ def flip(base: Bytes, other: Bytes, choose: Random) -> Bytes:
 
 
 def cut(base: Bytes, other: Bytes, choose: Random) -> Bytes:
-    """Cut anywhere or at a page, or with something after the end."""
+    """Cut anywhere or at a page, or with bytes after the end."""
     at = int(choose.integers(len(base)))
     way = choose.integers(4)
     if way == 0:
@@ -151,7 +150,7 @@ def mixed(base: Bytes, other: Bytes, choose: Random) -> Bytes:
 
 
 def zero(base: Bytes, other: Bytes, choose: Random) -> Bytes:
-    """A stretch of zeros or ones, as a medium leaves it that has lost a block; or a block in the place of another."""
+    """A run of zeros or ones, as after a lost block of the medium; or one block copied over another."""
     content, unit = base.copy(), int(choose.choice((1, 8, 512, PAGE, PAGE, BLOCK)))
     at, source = (int(choose.integers(len(base))) // unit * unit for _ in range(2))
     part = content[at : at + unit]
@@ -178,7 +177,7 @@ FLOATS = (0.0, -0.0, 1e-30, 0.02, 0.5, 1.0, 2.1, 3.0, -1.0, 65504.0, 3e38, float
 
 
 def number(choose: Random, near: int, limit: int) -> int:
-    """A number that a careless reader stumbles over."""
+    """A number that breaks a careless reader."""
     known = (near, near - 1, near + 1, 2 * near, *NUMBERS, *(WIDE if limit > 2**32 else ()))
     return known[choose.integers(len(known))] % limit
 
@@ -210,7 +209,7 @@ def change_links(base: Base, content: Bytes, choose: Random) -> None:
             part["links"][:] = choose.choice((NONE, 0, max(rows - 1, 0)))
         elif way == 5:
             set_header(content, "entry", number(choose, len(upper), 2**32))
-        elif way == 6 and len(upper) > 1:  # rows that are there twice, or levels that still add up
+        elif way == 6 and len(upper) > 1:  # duplicate rows, or levels with the same sum
             for _ in range(choose.choice((1, 4, 32))):
                 a, b = sorted(choose.choice(len(upper), 2, replace=False))
                 if choose.random() < 0.7:
@@ -259,7 +258,7 @@ def crafted(*changes: Callable[[Base, Bytes, Random], None]) -> Callable[[Base, 
 
 
 def craft_grown(base: Base, choose: Random) -> Bytes:
-    """A header that asks for much, and a file that has it, all holes: only what comes before them is returned."""
+    """A header that asks for much memory, and a sparse file of that size. Returns only the bytes before the holes."""
     content = base.content[:PAGE].copy()
     while True:
         for field in ("rows", "upper_nodes", "upper_lists", "twins"):

@@ -17,7 +17,7 @@ POLYNOMIAL, LANE_BYTES, LEVELS = 0x82F63B78, 64, 20
 
 
 def _tables() -> npt.NDArray[np.uint32]:
-    """[i][byte]: what a byte adds to a checksum i bytes further on."""
+    """[i][byte]: contribution of a byte to a checksum i bytes later."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = table >> 1 ^ np.where(table & 1, np.uint32(POLYNOMIAL), np.uint32(0))
@@ -50,11 +50,11 @@ SHIFTS = _shifts()
 
 
 def crc32c(rows: Bytes) -> npt.NDArray[np.uint32]:
-    """CRC-32C of each row, (n, at least 4 bytes). In lanes that are joined at the end: a checksum is linear."""
+    """CRC-32C of each row of (n, >= 4) bytes. Computed in lanes and joined, because the checksum is linear."""
     lanes = 1
     while lanes * LANE_BYTES < rows.shape[1]:
         lanes *= 2
-    padded = np.zeros((len(rows), lanes * LANE_BYTES), np.uint8)  # zeros before the first byte count for nothing
+    padded = np.zeros((len(rows), lanes * LANE_BYTES), np.uint8)  # leading zeros do not change the checksum
     padded[:, -rows.shape[1] :] = rows
     first = lanes * LANE_BYTES - rows.shape[1]
     padded[:, first : first + 4] ^= 255
@@ -75,7 +75,7 @@ def block_checksum(block: Bytes) -> int:
 
 ZERO_BLOCK = block_checksum(np.zeros(BLOCK, np.uint8))
 
-# ------------------------------------------------------------------ where what lies
+# ------------------------------------------------------------------ layout
 
 FIELDS = {
     "version": (8, "I"), "dim": (12, "I"), "metric": (16, "I"), "precision": (20, "I"), "rows": (24, "Q"),
@@ -101,7 +101,7 @@ def up(size: int, multiple: int) -> int:
 
 
 def sections(content: Bytes) -> tuple[dict[str, tuple[int, int]], int, int]:
-    """Where the header says that each section is (start, bytes), where the first block is, and where the file ends."""
+    """The header's sections (start, bytes), the start of the first block, and the end of the file."""
     rows, dim, m, precision = (header(content, name) for name in ("rows", "dim", "m", "precision"))
     plane, lists = up(dim, 128) // 2, header(content, "upper_lists")
     groups = 0 if precision == 2 else min(2 * plane, 512) // 4
@@ -130,7 +130,7 @@ def sections(content: Bytes) -> tuple[dict[str, tuple[int, int]], int, int]:
 
 
 def seal(content: Bytes, before: Bytes | None = None) -> None:
-    """Make the checksums right; those of blocks that are as in `before` are."""
+    """Correct the checksums. Blocks that equal `before` keep theirs."""
     _, first, end = sections(content)
     table = content[PAGE:first].view("<u4")
     for block, at in enumerate(range(first, end, BLOCK)):

@@ -20,13 +20,13 @@ KINDS = (*files.ACCIDENTS, *files.CRAFTED)
 PEER_KINDS = (*files.ACCIDENTS, "header", "links")
 BAD = ("DIFFERENT", "MALFORMED", "CRASH", "HANG", "BOMB", "UNTYPED")
 OUTCOMES = ("refused", "same", "altered", *BAD)
-SLACK = 48 << 20  # bytes that may be touched beyond what the file has
+SLACK = 48 << 20  # bytes that may be touched beyond the file's size
 
 # ------------------------------------------------------------------ our files
 
 
 class Malformed(Exception):
-    """An answer that no file can justify."""
+    """An answer that is wrong for every file."""
 
 
 @cache
@@ -35,7 +35,7 @@ def queries_of(dim: int) -> Any:
 
 
 def ask(index: Any, live: set[int] | None = None) -> list[tuple[str, bytes]]:
-    """The answers of every method; with `live` ids each is looked at."""
+    """The answers of every method; given `live` ids, each answer is checked."""
     queries, answers, cursor = queries_of(index.dim), [], index.cursor()
     calls = [(name, lambda name=name: index.search(queries, 10, method=name, ef=16)) for name in ("scan", "sketch")]
     if index.has_graph:
@@ -43,7 +43,7 @@ def ask(index: Any, live: set[int] | None = None) -> list[tuple[str, bytes]]:
         calls += [("cursor", lambda q=q: cursor.search(q, 3, ef=30, method="graph")) for q in queries]
     calls.append(("chosen", lambda: index.search(queries[0], len(index) + 3 if len(index) < 300 else 40)))
     for name, call in calls:
-        for shape in ((4, 10), (3,), (40,)):  # what numpy keeps for the next array must not look like an answer
+        for shape in ((4, 10), (3,), (40,)):  # numpy's cached memory must not look like an answer
             np.full(shape, -7)
             np.full(shape, np.nan, np.float32)
         ids, similarities = call()
@@ -80,7 +80,7 @@ class OurFiles:
             self.known[id(pair[0])] = ask(index, ids_of(pair[0].content)[0])
 
     def make(self, number: int, path: Path) -> tuple[str, Base, Bytes, Any]:
-        """Damage file `number`: the same one each time."""
+        """Damage file `number`. The same number gives the same damage."""
         kind, choose = KINDS[number % len(KINDS)], np.random.default_rng((self.seed, number))
         if kind in files.ACCIDENTS:
             base, other = self.pairs[choose.choice(len(self.pairs), p=self.weights)]
@@ -115,7 +115,7 @@ class OurFiles:
         except Exception as error:
             outcome, detail = "UNTYPED", f"{error!r} in {stage_now()}"
         touched = peak_bytes() - before
-        if touched > SLACK + 2 * path.stat().st_size:  # mapped, and its graph copied
+        if touched > SLACK + 2 * path.stat().st_size:  # the file is mapped and its graph copied
             return "BOMB", f"{touched >> 20} MiB touched, of a file of {path.stat().st_size >> 20} MiB"
         return outcome, detail
 
@@ -150,7 +150,7 @@ class OurFiles:
         return ("same" if answers == known else "altered"), ""
 
     def must_refuse(self, index: Any, path: Path) -> tuple[str, str]:
-        """Nothing that was asked lay in what is damaged; what needs all of the file must find it."""
+        """No query read the damage. Calls that read the whole file must find it."""
         before = len(index), index.last_id, index.removed
         save = {"contract": CONTRACT, "state": bytes(32)}
         calls: dict[str, Callable[[], Any]] = {
@@ -175,7 +175,7 @@ class OurFiles:
         return "same", "refused by verify"
 
     def change(self, index: Any, live: set[int], everyone: set[int], choose: Any) -> None:
-        """Add, remove, link anew, save and read again: what was crafted must not break any of it."""
+        """Add, remove, relink, save and read again. Crafted damage must break none of them."""
         stage("change")
         free = next(number for number in range(10**6, 10**7, 100) if everyone.isdisjoint(range(number, number + 40)))
         count = int(choose.choice((1, 4, 30)))
@@ -207,7 +207,7 @@ class OurFiles:
 
 
 class PeerFiles:
-    """A file of 700 rows of a peer, damaged alike. "links" are words of its graph; no checksum has to be made right."""
+    """A peer's file of 700 rows with the same damage. "links" are words of its graph. It has no checksums."""
 
     def __init__(self, name: str, folder: Path, seed: int) -> None:
         self.name, self.seed, self.path = name, seed, folder / name
@@ -229,11 +229,11 @@ class PeerFiles:
 
     def header_word(self, choose: Any) -> int:
         word = 4 * int(choose.integers(24))
-        # usearch has 8 bytes before the vectors and 64 behind them.
+        # usearch has 8 bytes before the vectors and 64 after them.
         return word if self.name != "usearch" or word < 8 else 700 * 32 * 4 + word % 72
 
     def graph_word(self, choose: Any) -> int:
-        """Where a number of the graph's lies, a multiple of four from its start on."""
+        """Offset of a number of the graph, a multiple of four from its start."""
         size, vectors = len(self.contents[0]), 700 * 32 * 4
         if self.name == "hnswlib":
             return 96 + int(choose.integers(700)) * (4 + 2 * 16 * 4 + 32 * 4 + 8) + 4 * int(choose.integers(33))

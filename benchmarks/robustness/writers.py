@@ -23,7 +23,7 @@ class Round:
     def __init__(self, name: str, seed: tuple[int, int]) -> None:
         self.name, self.seed, self.late = name, seed, name == "ours" and seed[1] % 2 == 1
         self.rows = unit_rows(np.random.default_rng(seed), SOAK_ROWS, DIM)
-        self.begun = SOAK_START  # ids below were added, or are being added
+        self.begun = SOAK_START  # ids below this are added or being added
         self.gone = np.zeros(SOAK_ROWS, bool)  # removed, and the call has returned
         self.answers, self.errors, self.wrong, self.example, self.stop = 0, 0, 0, "", False
         self.library = LIBRARIES[name](DIM, SOAK_ROWS, *([not self.late] if name == "ours" else []))
@@ -107,7 +107,7 @@ class Round:
             reader.join()
 
     def recalls(self) -> tuple[float, float]:
-        """Of the index that has grown, and of one that was built at once."""
+        """Recall of the grown index, and of one built at once."""
         live = np.flatnonzero(~self.gone[: self.begun])
         queries = unit_rows(np.random.default_rng((*self.seed, 8)), SOAK_QUERIES, DIM)
         nearest = live[np.argsort(-(queries @ self.rows[live].T), axis=1)[:, :SOAK_K]]
@@ -121,7 +121,7 @@ class Round:
 
 
 def soak(name: str, seconds: float, seed: int) -> Callable[[int], tuple[str, str]]:
-    """Rounds until the time is over, as work for a child process."""
+    """Run rounds until the time is over, in a child process."""
 
     def work(_: int) -> tuple[str, str]:
         started, rounds, recalls = time.monotonic(), [], []

@@ -25,12 +25,12 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Case(NamedTuple):
-    """A call that is wrong, or looks it: `ours` must refuse it with a typed error, or take it."""
+    """A call that is or looks wrong. Ours must raise a typed error if `refused`, else accept it."""
 
     name: str
     call: Callable[[Any, Rows], Any]
     refused: bool = True
-    says: str = ""  # the error of ours has this in it
+    says: str = ""  # part of our error's message
     only_ours: bool = False
 
 
@@ -39,7 +39,7 @@ def more(count: int = 20) -> npt.NDArray[np.int64]:
 
 
 def spoil(rows: Rows, value: Any, at: int = SPOILED, count: int = 20) -> Rows:
-    """Some new rows, one of them with a bad value, or of a bad length."""
+    """New rows, one of them with a bad value or length."""
     result = rows[::-1][:count].copy()
     if value is NAN or value is INF:
         result[at, 3] = value
@@ -49,7 +49,7 @@ def spoil(rows: Rows, value: Any, at: int = SPOILED, count: int = 20) -> Rows:
 
 
 def rebuilt(value: Any, at: int = 500) -> Callable[[Any, Rows], Any]:
-    """Build anew from rows of which one is bad."""
+    """Rebuild from rows, one of them bad."""
 
     def call(library: Any, rows: Rows) -> str:
         spoiled = spoil(rows, value, at, ROWS)
@@ -64,7 +64,7 @@ def self_recall(library: Any, rows: Rows) -> float:
 
 
 def saved(where: str, limit: int = 0) -> Callable[[Any, Rows], Any]:
-    """Save over a file that is there; refused, that one must be as it was, and nothing beside it."""
+    """Save over an existing file. If refused, the file must be unchanged, with no other file beside it."""
 
     def call(library: Any, rows: Rows) -> str:
         with tempfile.TemporaryDirectory() as name:
@@ -85,7 +85,7 @@ def saved(where: str, limit: int = 0) -> Callable[[Any, Rows], Any]:
                 path = folder / "index"
                 (folder / "index").chmod(0o444)
                 folder.chmod(0o555)
-                if os.getuid() == 0:  # whom nothing is forbidden
+                if os.getuid() == 0:  # permissions do not bind root
                     for one in (folder, folder / "index"):
                         os.chown(one, NOBODY, NOBODY)
                     os.setuid(NOBODY)
@@ -155,7 +155,7 @@ def ours(call: Callable[[Any, Rows], Any]) -> Callable[[Any, Rows], Any]:
 
 
 def wide(rows: Rows) -> Rows:
-    return np.repeat(rows, 2, axis=1)  # every other value is the row's
+    return np.repeat(rows, 2, axis=1)  # every second value is the row's
 
 
 ROW, HERE = rf"\b{SPOILED}\b", 5
@@ -260,7 +260,7 @@ def state_of(library: Any, rows: Rows) -> tuple[Any, ...]:
 
 
 def try_case(library: Any, rows: Rows, case: Case) -> tuple[str, str]:
-    """The outcome, "WRONG" if ours did what it must not, and what was said."""
+    """The outcome ("WRONG" if ours broke a rule) and the message."""
     is_ours = library.name == "ours"
     before = state_of(library, rows) if is_ours else ()
     wrong = []

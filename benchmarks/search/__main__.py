@@ -6,19 +6,18 @@
     python benchmarks/search --only query frames         some rows only
     python benchmarks/search --real-model models/<name>.onnx --real-database FOLDER --real-queries FOLDER
 
-All in one process and one thread, one query at a time, k = 10, in rounds that take the systems in random order on
-the same queries. Each system's parameter (ef, or how many are ranked again) is the smallest of a grid with recall@1
-of 0.99 and recall@10 of 0.95 against exact float32, on queries of one traverse. It is timed on another traverse:
-recalls are printed as "timed (tuned)", with "!" where the timed one is below. A peer that reaches the recall with no
-parameter of the grid is not timed. Of several variants of a library (float32, 8 bits, re-ranked, ...) the fastest is
-the one compared.
+Everything runs in one process and one thread, one query at a time, k = 10. Each round takes the systems in random order
+on the same queries. Each system's parameter (ef, or the number of re-ranked candidates) is the smallest of a grid with
+recall@1 of 0.99 and recall@10 of 0.95 against exact float32, tuned on one traverse and timed on another. Recalls are
+printed as "timed (tuned)", with "!" if the timed one is too low. A peer that misses the recall with every parameter is
+not timed. Of a library's variants (float32, 8 bits, re-ranked, ...) the fastest is compared.
 
-A ratio is the median over the rounds of (theirs / ours) in thread-CPU time a call, p50; the clock's own reading, about
-0.3 us, is in both. The targets are for the default sizes. The first run makes and caches the data and the peers'
-graphs, which takes over an hour at the default sizes and 15 GB; runs after it 20 to 30 minutes.
+A ratio is the median over rounds of (theirs / ours) in thread-CPU time per call, p50. Both times include the reading of
+the clock, about 0.3 us. The targets are for the default sizes. The first run makes and caches the data and the peers'
+graphs, which takes over an hour and 15 GB at the default sizes. Later runs take 20 to 30 minutes.
 
-Exit code 1: ours missed its recall, lost some after jumps, or the exact search was not exact. Missing a target for
-speed is a measurement, and exits with 0.
+Exit code 1: ours missed its recall, lost recall after jumps, or its exact search was not exact. A missed target for
+speed exits with 0.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from __future__ import annotations
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"  # before numpy is loaded
+    os.environ[variable] = "1"  # before numpy loads
 
 import argparse  # noqa: E402
 import gc  # noqa: E402
@@ -107,7 +106,7 @@ def machine() -> str:
         try:
             versions.append(f"{module} {version(module)}")
         except PackageNotFoundError:
-            raise SystemExit(f"{module} is not installed; pip install hnswlib faiss-cpu usearch") from None
+            raise SystemExit(f"{module} is not installed; run `pip install hnswlib faiss-cpu usearch`") from None
     ours = PlaceIndex(8).instruction_set
     versions.append(f"Python {platform.python_version()}")
     return f"{model}, {os.cpu_count()} cores, {instructions} (ours: {ours}); {', '.join(versions)}"
@@ -122,20 +121,20 @@ STARTED = time.monotonic()
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sets and few rounds; every peer and every recall")
-    parser.add_argument("--full", action="store_true", help="graph construction at 100,000 places too")
+    parser.add_argument("--quick", action="store_true", help="small sets and few rounds, with every peer and recall")
+    parser.add_argument("--full", action="store_true", help="also build graphs of 100,000 places")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=" ".join(ROWS))
-    parser.add_argument("--sets", nargs="+", metavar="SET", help="of the sets, such as traj-100000-512 (default: all)")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="sets to run, such as traj-100000-512 (default: all)")
     cache = Path(tempfile.gettempdir()) / "structvpr-search"
     parser.add_argument("--cache", type=Path, default=cache, metavar="DIR", help=f"data and graphs (default: {cache})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too, of each round")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write each round's figures to FILE")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", type=Path, metavar="FILE", help="your own descriptors: .npz (base, queries) or .npy")
+    parser.add_argument("--real-model", type=Path, metavar="MODEL", help="a network, instead of --real")
+    parser.add_argument("--real-database", type=Path, metavar="FOLDER", help="photographs of the map")
     parser.add_argument(
-        "--real", type=Path, metavar="FILE", help="descriptors of your own: .npz (base, queries) or .npy"
+        "--real-queries", type=Path, nargs="+", metavar="FOLDER", help="photographs of one or two traverses"
     )
-    parser.add_argument("--real-model", type=Path, metavar="MODEL", help="or a network,")
-    parser.add_argument("--real-database", type=Path, metavar="FOLDER", help="photographs of the map,")
-    parser.add_argument("--real-queries", type=Path, nargs="+", metavar="FOLDER", help="and of one or two traverses")
     arguments = parser.parse_args()
     real = (arguments.real_model, arguments.real_database, arguments.real_queries)
     if any(real) and not all(real):

@@ -1,14 +1,14 @@
-"""Descriptors to search: three kinds of synthetic ones, and those of a network.
+"""The descriptors to search: three synthetic kinds, and a network's.
 
-    traj    a drive through a city, seen again under moderate change: few directions matter, searches find easily
-    trajh   the same under harsh change: the nearest are barely nearer than the rest, searches work hard
-    gauss   clusters of 50, round in all dimensions: nothing in them follows a road
+    traj    a drive through a city, repeated under moderate change: few directions matter, so search is easy
+    trajh   the same under harsh change: the nearest are barely nearer than the rest, so search is hard
+    gauss   isotropic clusters of 50, without a road
 
 Each set is cached as a folder `KIND-PLACES-DIM-QUERIES-SEED` of .npy files, little-endian, C order, unit rows:
 
     base.npy         float32 (places, dim), the map; the id of a place is its row, and neighbours in a row are 1 m apart
     tune.npy         float32 (queries, dim), one traverse in runs of 100 frames: parameters are chosen on it
-    time.npy         float32 (queries, dim), another traverse, other runs, other light: what is measured
+    time.npy         float32 (queries, dim), another traverse, other runs, other light: times are measured on it
     tune_truth.npy   int64 (queries, 100), ids of the nearest by float32 scalar product, most similar first
     time_truth.npy   the same for time.npy
 """
@@ -30,13 +30,13 @@ Ids = npt.NDArray[np.int64]
 RUN_FRAMES = 100
 TRUTHS = 100
 PARTS = ("base", "tune", "time", "tune_truth", "time_truth")
-STALE_RUNS, PIECE_FRAMES = 5, 10  # of a cursor put aside: 500 frames, and how many are then asked
-BLOCK = 20_000  # rows made, or compared, at a time
+STALE_RUNS, PIECE_FRAMES = 5, 10  # of a paused cursor: 500 frames, then so many queries
+BLOCK = 20_000  # rows made or compared at a time
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How much of what is seen is not the place: factors (light, weather, leaves) that drift, and noise."""
+    """Change that is not the place: drifting factors (light, weather, leaves) and noise."""
 
     factors: int
     drift_frames: float
@@ -69,17 +69,17 @@ def unit(rows: Rows) -> Rows:
 
 
 def low_pass(series: npt.NDArray[np.float64], frames: float) -> npt.NDArray[np.float64]:
-    """Each column convolved with a Gaussian of that many frames, around the ends."""
+    """Each column circularly convolved with a Gaussian of `frames` standard deviation."""
     frequency = np.fft.rfftfreq(len(series))[:, None]
     spectrum = np.fft.rfft(series, axis=0) * np.exp(-2 * (np.pi * frequency * frames) ** 2)
     return np.fft.irfft(spectrum, len(series), axis=0)
 
 
 class City:
-    """Roads, and what a camera's descriptor is at a pose under given factors.
+    """Roads, and the descriptor of a camera at a pose under given factors.
 
-    A pose goes through random cosines with length scales of 6 to 60 m, so that neighbours resemble each other, and
-    together with the factors through two random layers, which spread it over the dimensions of the descriptor.
+    Random cosines with length scales of 6 to 60 m map a pose, so neighbours resemble each other. Two random layers then
+    spread pose and factors over the dimensions of the descriptor.
     """
 
     def __init__(self, places: int, dim: int, conditions: Conditions, rng: np.random.Generator) -> None:
@@ -93,7 +93,7 @@ class City:
         self.first *= np.float32(1.8 / np.sqrt(waves))
         self.second = rng.standard_normal((hidden, dim), dtype=np.float32)
 
-        side_m = np.sqrt(40.0 * places)  # one place on 40 m2
+        side_m = np.sqrt(40.0 * places)  # one place per 40 m2
         self.road_frames = min(places, 5000 if places >= 50_000 else 1000)
         roads = -(-places // self.road_frames)
         turn = low_pass(rng.standard_normal((self.road_frames, roads)), 15) * 0.25
@@ -124,7 +124,7 @@ class City:
         return self.describe(self.position, self.heading, factors, self.conditions.map_noise, rng)
 
     def traverse(self, frames: int, rng: np.random.Generator) -> Rows:
-        """Frames in runs along roads of the map, 1.5 m and 0.08 rad beside its poses, under other conditions."""
+        """Runs of frames on the map's roads, 1.5 m and 0.08 rad off its poses, under other conditions."""
         last = max(1, min(self.road_frames, len(self.heading)) - RUN_FRAMES)
         roads = max(1, len(self.heading) // self.road_frames)
         runs = frames // RUN_FRAMES
@@ -150,7 +150,7 @@ def clusters(places: int, dim: int, queries: int, rng: np.random.Generator) -> t
 
 
 def nearest(base: Rows, queries: Rows, count: int = TRUTHS) -> tuple[Ids, Rows]:
-    """Ids and similarities of the nearest by float32 scalar product, most similar first, equal ones by id."""
+    """Ids and similarities of the nearest by float32 scalar product, most similar first, ties by id."""
     ids = np.empty((len(queries), 0), np.int64)
     similarities = np.empty((len(queries), 0), np.float32)
     for first in range(0, len(base), BLOCK):
@@ -182,7 +182,7 @@ def folder_of(cache: Path, kind: str, places: int, dim: int, queries: int, seed:
 
 
 def open_set(cache: Path, kind: str, places: int, dim: int, queries: int, seed: int) -> DataSet:
-    """A synthetic set, made when the cache lacks it. A folder in the cache is complete or not there."""
+    """A synthetic set, made if the cache lacks it. A folder in the cache is always complete."""
     folder = folder_of(cache, kind, places, dim, queries, seed)
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -198,11 +198,11 @@ def open_set(cache: Path, kind: str, places: int, dim: int, queries: int, seed: 
 
 
 def broken_orders(queries: int, rng: np.random.Generator) -> dict[str, tuple[Ids, Ids]]:
-    """Orders of frames in which the robot is carried elsewhere, and which of their answers count."""
+    """Frame orders in which the robot is moved elsewhere, and the answers of each that count."""
     runs = np.arange(queries - queries % RUN_FRAMES).reshape(-1, RUN_FRAMES)
     orders = {}
     for every in (7, 20, 50):
-        # A piece of each run in turn, the runs in an order drawn anew, never twice the same one.
+        # A piece of each run in turn. The runs have a new random order each time, never the same run twice in a row.
         pieces, last = [], -1
         for first in range(0, RUN_FRAMES, every):
             drawn = rng.permutation(len(runs))
@@ -232,7 +232,7 @@ def with_truth(name: str, base: Rows, tune: Rows, time: Rows) -> DataSet:
 
 
 def halves(queries: Rows) -> tuple[Rows, Rows]:
-    """Alternate runs of 10 frames: both halves see all of the route, and few neighbouring frames are in both."""
+    """Alternate runs of 10 frames, so both halves cover the route and share few neighbouring frames."""
     run = np.arange(len(queries)) // 10 % 2
     return queries[run == 0], queries[run == 1]
 
@@ -250,7 +250,7 @@ def read_real(file: Path) -> DataSet:
 
 
 def describe_real(model: Path, database: Path, queries: Sequence[Path]) -> DataSet:
-    """Descriptors of photographs by a network. Of two folders of queries the first tunes, the second is timed."""
+    """A network's descriptors of photographs. Of two query folders, the first tunes and the second is timed."""
     import sdk
     from sdk._core import l2_normalize
 

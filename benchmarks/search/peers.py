@@ -1,9 +1,9 @@
-"""Our index and its peers behind one call: a row in, ids out.
+"""Our index and its peers behind one interface: a row in, ids out.
 
 Every graph has M = 16 (32 links at the base) and efConstruction = 200, every system searches with one thread. The
-three faiss graphs share their links, built with float32, which is at least as good as what each would have built
-itself. Each graph is built by one thread: built by two, those of a few thousand places found less in all libraries.
-They are kept beside the data set, since building them takes longer than everything else.
+three faiss graphs share their links, built with float32, at least as good as the links that each would build. One
+thread builds each graph: with two, graphs of a few thousand places had lower recall in all libraries. The graphs are
+kept beside the data set, because building them takes longer than everything else.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from data import DataSet, Ids, Rows
 
 K = 10
 M, EF_CONSTRUCTION = 16, 200
-# Small steps where it is small: one more candidate is several percent of the time.
+# Small steps at small ef, where one more candidate costs several percent of the time.
 EFS = (10, 11, 12, 13, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384, 512, 700)
-WIDTHS = (10, 20, 30, 50, 100, 200, 400)  # candidates ranked again after a scan of codes
+WIDTHS = (10, 20, 30, 50, 100, 200, 400)  # candidates re-ranked after a scan of codes
 MODULES = ("hnswlib", "faiss-cpu", "usearch", "numpy")
 CONTRACT = bytes(32)
 
@@ -34,13 +34,13 @@ Search = Callable[[Rows], Any]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way to search, whose one parameter is tuned on `grid`.
+    """A search method with one parameter, tuned on `grid`.
 
     Attributes:
-        family: contestants of one family are variants, the best of which is compared.
-        start: sets the parameter and hands out the search, which starts from nothing.
+        family: variants of one library share it; the best variant is compared.
+        start: sets the parameter and returns a fresh search.
         matrix: the search takes float32 (1, D), not (D,).
-        sequential: answers depend on the query before, so that it is tuned and measured in frame order.
+        sequential: answers depend on the previous query, so it is tuned and timed in frame order.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Contestant:
         return [queries[i : i + 1] if self.matrix else queries[i] for i in range(len(queries))]
 
     def answers(self, parameter: int, queries: Rows) -> Ids:
-        """Ids (queries, K), -1 where there was none."""
+        """Ids (queries, K); -1 for a missing answer."""
         search = self.start(parameter)
         ids = np.full((len(queries), K), -1, np.int64)
         for i, row in enumerate(self.rows(queries)):
@@ -64,7 +64,7 @@ class Contestant:
 
 
 def our_index(rows: Rows) -> Any:
-    """Without a graph."""
+    """Our index without a graph."""
     from sdk._core import PlaceIndex
 
     index = PlaceIndex(rows.shape[1], precision="float16")
@@ -118,7 +118,7 @@ def empty_usearch(dim: int, dtype: str) -> Any:
 
 
 class Peers:
-    """The other libraries' indexes of a data set, each built or read when it is first asked for."""
+    """The peers' indexes of a data set, each built or read on first use."""
 
     def __init__(self, data: DataSet, folder: Path, tell: Callable[[str], None]) -> None:
         self.data, self.folder, self.tell = data, folder, tell
@@ -128,7 +128,7 @@ class Peers:
         return self.folder / f"{module}-{version(module)}-{what}.index"
 
     def once(self, file: Path, build: Callable[[], Any], save: Callable[[Any, str], Any]) -> None:
-        """Build and save what the file lacks. The file is whole or not there."""
+        """Build and save the file if it is missing. An existing file is complete."""
         if not file.exists():
             self.tell(f"{self.data.name}: building {file.stem}")
             making = file.with_suffix(".part")
@@ -172,7 +172,7 @@ class Peers:
         return file
 
     def prepare(self) -> None:
-        """Build what is missing of the graphs, one on each core."""
+        """Build the missing graphs, one per core."""
         builds = [lambda: self.hnswlib_file, lambda: self.faiss_file]
         builds += [lambda dtype=dtype: self.usearch_file(dtype) for dtype in ("f32", "bf16")]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -222,7 +222,7 @@ class Peers:
             label = f"faiss HNSW {name}" + (f"+refine {refine * K}" if refine else "")
             return Contestant(label, "faiss", start, EFS, matrix=True)
 
-        self.keep_faiss = kept  # a refining index does not own the two that it is made of
+        self.keep_faiss = kept  # a refining index does not own its two parts
         return [contestant("f32", 0), contestant("sq8", 1), contestant("sq8", 2), contestant("fp16", 0)]
 
     @cached_property
@@ -265,7 +265,7 @@ class Peers:
 
     @cached_property
     def fast_scan(self) -> list[Contestant]:
-        """4-bit product quantisation, several widths of code, and a float32 re-rank of the best."""
+        """4-bit product quantisation with several code widths, and a float32 re-rank of the best."""
         import faiss
 
         faiss.omp_set_num_threads(1)

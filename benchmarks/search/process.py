@@ -1,6 +1,6 @@
 """Measurements that need a fresh process: time from a file to the first answer, and memory.
 
-Run by search.py as `python search_process.py load SYSTEM FILE QUERY` and `... weigh SYSTEM SET`; prints JSON.
+Called as `python process.py load SYSTEM FILE QUERY` and `... weigh SYSTEM SET`. It prints JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READ_ROWS = 2000
 
 
 def in_process(*arguments: str | Path) -> dict[str, Any]:
-    """What a process of its own prints."""
+    """The output of a fresh process."""
     run = subprocess.run([sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True)
     if run.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, arguments))}\n{run.stderr}")
@@ -36,7 +36,7 @@ def in_process(*arguments: str | Path) -> dict[str, Any]:
 
 
 def load(system: str, file: str, query_file: str) -> dict[str, float]:
-    """Milliseconds, without the import of the library."""
+    """Milliseconds from file to first answer, without the import of the library."""
     query: Rows = np.load(query_file)  # (D,)
     dim = len(query)
     if system == "ours":
@@ -89,14 +89,14 @@ def load(system: str, file: str, query_file: str) -> dict[str, float]:
 
 
 def resident_bytes() -> int:
-    """Of this process, once the allocator has returned what it does not need."""
+    """Resident bytes of this process, after the allocator released free memory."""
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def weigh(system: str, folder: str) -> dict[str, Any]:
-    """Resident and file bytes a place of an index built here, and its recall when it is ours."""
+    """Resident and file bytes per place of an index built here; for ours, also the recall."""
     base = np.load(Path(folder) / "base.npy", mmap_mode="r")
     places, dim = base.shape
     start_of_rows = int(base.offset)
@@ -119,7 +119,7 @@ def weigh(system: str, folder: str) -> dict[str, Any]:
     def put(index: Any, ids: Ids, rows: Rows) -> None:
         index.add(ids, rows) if precision else index.add_items(rows, ids)
 
-    small = make()  # what the library allocates once
+    small = make()  # the library's one-time allocations
     put(small, *next(blocks()))
     del small
     before = resident_bytes()

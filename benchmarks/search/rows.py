@@ -19,16 +19,16 @@ from timing import Line, Times, Tuned, compare, contest, nearly_reaches, ratio_o
 
 Measured = tuple[list[Line], list[str]]
 
-DROPS = (0.002, 0.005)  # of recall@1 and @10, by which the cursor may fall short of the graph search after jumps
+DROPS = (0.002, 0.005)  # allowed loss of the cursor's recall@1 and @10 after jumps, against the graph search
 BUILD_EF = 32
 ROUNDING = 5e-7  # of a similarity summed in float32
 
 
 @dataclass(frozen=True)
 class Scale:
-    queries: int = 1000  # of each traverse, in runs of 100
+    queries: int = 1000  # per traverse, in runs of 100
     rounds: int = 5
-    scans: int = 100  # queries a round, where each takes milliseconds
+    scans: int = 100  # queries per round of slow scans (milliseconds each)
     colds: int = 200
     builds: int = 3
     processes: int = 9
@@ -39,7 +39,7 @@ class Scale:
 
 
 class Field:
-    """A data set with the indexes over it, built when first asked for, and what was tuned on it."""
+    """A data set, its indexes (built on first use), and the parameters tuned on it."""
 
     def __init__(self, data: DataSet, folder: Path, scale: Scale, seed: int, tell: Callable[[str], None]) -> None:
         self.data, self.folder, self.scale, self.tell = data, folder, scale, tell
@@ -129,9 +129,9 @@ def measure_cold(field: Field) -> Measured:
 
 
 def measure_jumps(field: Field) -> Measured:
-    """The cursor at its tuned ef, which suffices only within a run, and at the ef of the graph search.
+    """The cursor at its tuned ef, which is enough only within a run, and at the ef of the graph search.
 
-    With each ef stands the method that the index chooses for a query by itself.
+    Each ef also gets a line for the method that the index chooses by itself.
     """
     ours = field.ours_graph
     cursor, graph = field.tuned([ours.cursor, ours.graph])
@@ -166,7 +166,7 @@ def measure_scan(field: Field) -> Measured:
 
 
 def ids_by_rounded_rows(base: Rows, queries: Rows) -> tuple[Ids, Rows]:
-    """The top of the float16-rounded rows in float64, equal ones by id, out of twice as many by float32."""
+    """The float64 top K of the float16-rounded rows, ties by id, out of the float32 top 2 K."""
     rounded = base.astype(np.float16).astype(np.float32)
     ids = nearest(rounded, queries, 2 * K)[0]
     similarities = np.einsum("qkd,qd->qk", rounded[ids].astype(np.float64), queries.astype(np.float64))
@@ -182,7 +182,7 @@ def measure_exact(field: Field) -> Measured:
     answers = field.ours.exact.answers(0, queries)
     differing = np.argwhere(answers != ids[:, :K])
     wrong = 0
-    for query, place in differing:  # two within float32's rounding of each other may stand in either order
+    for query, place in differing:  # answers within float32's rounding may be in either order
         rounded = field.data.base[answers[query, place]].astype(np.float16).astype(np.float64)
         wrong += abs(rounded @ queries[query].astype(np.float64) - similarities[query, place]) > ROUNDING
     line = Line("exact", f"{field.data.name}, ids of the brute force", "ours, exact")

@@ -22,7 +22,7 @@ Recall = tuple[float, float]
 
 
 def recall_of(answers: Ids, truth: Ids) -> Recall:
-    """Share of queries whose nearest came first, and share of the ten nearest that came at all."""
+    """recall@1 and recall@10: queries with the nearest first, and the ten nearest found."""
     nearest = truth[:, :K]
     found = (answers[:, :, None] == nearest[:, None, :]).any(axis=1)
     return float((answers[:, 0] == truth[:, 0]).mean()), float(found.mean())
@@ -33,7 +33,7 @@ def reaches(recall: Recall, gate: Recall = GATE) -> bool:
 
 
 def nearly_reaches(recall: Recall, queries: int, gate: Recall = GATE) -> bool:
-    """Within three standard errors, for a parameter that reached the gate on other queries."""
+    """Whether recall is within three standard errors of the gate, for a parameter tuned on other queries."""
     return all(r >= g - 3 * (g * (1 - g) / queries) ** 0.5 for r, g in zip(recall, gate, strict=True))
 
 
@@ -66,7 +66,7 @@ def tune(contestant: Contestant, data: DataSet, gate: Recall = GATE) -> Tuned:
 
 @dataclass
 class Times:
-    """Microseconds, by round."""
+    """Microseconds per round."""
 
     cpu_p50: list[float] = field(default_factory=list)
     wall_p50: list[float] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Times:
 def time_calls(
     search: Search, rows: Sequence[Rows], stream: npt.NDArray[np.float32] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Nanoseconds of each call: of this thread, and on the wall."""
+    """Nanoseconds per call: thread CPU time and wall time."""
     cpu, wall = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     for row in rows[-3:]:
         search(row)
@@ -100,7 +100,7 @@ def contest(
     in_frame_order: bool = False,
     cold: bool = False,
 ) -> dict[str, Times]:
-    """Time each at its parameter on the same queries, in an order drawn anew each round. By name."""
+    """Time each at its parameter on the same queries, in a new random order each round. Keys are names."""
     entered = list(contestants)
     times = {each.contestant.name: Times() for each in entered}
     stream = np.ones(STREAM_BYTES // 4, np.float32) if cold else None
@@ -108,7 +108,7 @@ def contest(
     gc.disable()
     try:
         for _ in range(rounds):
-            if in_frame_order:  # whole runs, each round from another one on
+            if in_frame_order:  # whole runs; each round starts at another run
                 first = int(rng.integers(max(1, len(queries) // RUN_FRAMES))) * RUN_FRAMES
                 asked = np.roll(np.arange(len(queries)), -first)[:count]
             else:
@@ -127,13 +127,13 @@ def contest(
 
 
 def ratio_of(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """Median of the ratios of the rounds."""
+    """Median over rounds of theirs / ours."""
     return statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
 
 
 @dataclass
 class Line:
-    """A line of a table: what was measured of a system, and how ours compares with it."""
+    """A line of a table: a system's measurements, and how ours compares."""
 
     row: str
     measure: str
@@ -145,7 +145,7 @@ class Line:
     ratio: float | None = None
     target: float | None = None
     at_most: bool = False
-    kept: bool | None = None  # of what is no ratio
+    kept: bool | None = None  # for targets that are not ratios
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -201,7 +201,7 @@ def compare(
     targets: Mapping[str, float],
     time_them: Callable[[Sequence[Tuned]], dict[str, Times]],
 ) -> list[Line]:
-    """Lines of ours and of the others; the target stands with the best of each family that reached the recall."""
+    """Lines of ours and the others. The target is on the best of each family that reached the recall."""
     entered = [ours, *(each for each in others if each.reached)]
     times = time_them(entered)
     best: dict[str, Line] = {}

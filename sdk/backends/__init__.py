@@ -20,7 +20,7 @@ class Backend(Protocol):
 
     @property
     def contract(self) -> ModelContract:
-        """The network's input and outputs, and which descriptors may be compared with its own."""
+        """The network's input, outputs, and identity. Descriptors of different identities are not comparable."""
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """Run the network on one frame.
@@ -29,27 +29,27 @@ class Backend(Protocol):
             batch: uint8 (1, height, width, 3), RGB, what `sdk.prepare` returns.
 
         Returns:
-            Every output of the contract by name, float32 and without the batch axis, as `contract.output_shapes`
-            says: "raw_descriptor" is (D,) and not of unit length yet. The arrays are the caller's own.
+            Each output by name, float32, with the shape in `contract.output_shapes` (no batch axis). "raw_descriptor"
+            is (D,) and not normalized. The arrays are the caller's own.
 
         Raises:
             EngineError: the runtime failed.
         """
 
     def close(self) -> None:
-        """Release threads and memory. Nothing may be called afterwards."""
+        """Release threads and memory. The backend must not be used afterwards."""
 
 
 RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino")  # of a model.onnx
 
 
 def open_backend(path: str | os.PathLike[str], *, threads: int | None = None, runtime: str | None = None) -> Backend:
-    """Load a network by what its file is.
+    """Load a network with the runtime for its file type.
 
     Args:
         path: a model.onnx of `structvpr export onnx`, or a model.engine of `structvpr export engine`.
-        threads: CPU threads of one inference, at least 1; None for the runtime's choice. Engines ignore it.
-        runtime: which runtime loads a model.onnx: "onnxruntime" (CPU), "onnxruntime-cuda", "onnxruntime-tensorrt" (both
+        threads: CPU threads per inference, at least 1; None for the runtime's choice. Engines ignore it.
+        runtime: runtime of a model.onnx: "onnxruntime" (CPU), "onnxruntime-cuda", "onnxruntime-tensorrt" (both
             need the package onnxruntime-gpu), or "openvino" (CPU, extra `openvino`); None for "onnxruntime". The
             requested runtime runs, or an error is raised; there is no silent fallback. An engine names its own runtime.
 
@@ -60,30 +60,28 @@ def open_backend(path: str | os.PathLike[str], *, threads: int | None = None, ru
     """
     path = Path(path)
     if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}, expected at least 1, or none for the runtime's choice")
+        raise UsageError(f"threads is {threads}, expected at least 1; leave it out for the runtime's choice")
     try:
         there = path.is_file()
     except OSError as error:
         raise EngineError(
-            f"{path}: cannot be looked at ({error.strerror}), expected a model.onnx or a model.engine; look at the "
-            "name, and at the rights of its folder"
+            f"{path}: cannot be read ({error.strerror}); check the name and the permissions of its folder"
         ) from None
     if not there:
         raise EngineError(
-            f"{path}: there is no such file, expected a model.onnx or a model.engine; make one with `structvpr export "
-            "onnx` or `structvpr export engine`"
+            f"{path}: there is no such file; make a model with `structvpr export onnx` or `structvpr export engine`"
         )
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise EngineError(f"{str(path)!r}: is not a name in UTF-8, expected one for a model; rename the file") from None
+        raise EngineError(f"{str(path)!r}: the name is not valid UTF-8; rename the file") from None
     if runtime is not None and runtime not in RUNTIMES:
         raise UsageError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if path.suffix in (".engine", ".plan"):
         if runtime is not None:
             raise EngineError(
-                f"{path}: is a TensorRT engine, which {runtime} does not run, expected a model.onnx for that; pass the "
-                ".onnx that it was built from, or leave the runtime away"
+                f"{path}: is a TensorRT engine, which {runtime} does not run; pass the model.onnx that it was built "
+                "from, or leave out the runtime"
             )
         from .trt import TrtBackend
 

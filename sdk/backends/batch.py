@@ -23,5 +23,5 @@ def require_batch(path: Path, contract: ModelContract, batch: npt.NDArray[np.uin
     if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.shape != shape:
         found = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else f"a {type(batch).__name__}"
         raise EngineError(
-            f"{path}: was given {found}, expected an array of uint8 {shape}; pass what `sdk.prepare` returns"
+            f"{path}: was called with {found}, expected an array of uint8 {shape}; pass what `sdk.prepare` returns"
         )

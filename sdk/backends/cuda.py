@@ -17,7 +17,7 @@ from ..machine.device import cuda_driver
 __all__ = ["Cuda", "open_cuda", "require_driver"]
 
 CUDA_MAJORS = range(11, 20)  # of packages such as tensorrt-cu13
-NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h: what cuInit gives if CUDA_VISIBLE_DEVICES hides all
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h: cuInit returns it if CUDA_VISIBLE_DEVICES hides every GPU
 
 
 class Cuda(Protocol):
@@ -70,7 +70,7 @@ class Cuda(Protocol):
 
 
 def require_driver(needed_by: str, runtime: str | None = None) -> dict[str, Any]:
-    """Refuse to continue without a working driver, before CUDA or TensorRT is touched: some would end the process.
+    """Check the driver before CUDA or TensorRT is touched: some of their builds end the process without a driver.
 
     Args:
         needed_by: start of the message, such as the engine's path.
@@ -90,25 +90,25 @@ def require_driver(needed_by: str, runtime: str | None = None) -> dict[str, Any]
         )
     if driver["code"] is None:
         raise EngineError(
-            f"{needed_by}: the NVIDIA driver does not answer (the process that asked it crashed or hung); see what "
-            " `nvidia-smi` says, and start the machine again"
+            f"{needed_by}: the NVIDIA driver does not answer (the process that asked it crashed or hung); "
+            "run `nvidia-smi`, and restart the machine"
         )
     if driver["code"] not in (0, NO_DEVICE):
         raise EngineError(
-            f"{needed_by}: the NVIDIA driver does not start (cuInit gives {driver['code']}), expected 0; see what "
-            "`nvidia-smi` says, and start the machine again after an update of the driver"
+            f"{needed_by}: the NVIDIA driver does not start (cuInit returns {driver['code']}); run `nvidia-smi`, and "
+            "restart the machine if the driver was updated"
         )
     if driver["devices"] < 1:
         raise EngineError(
-            f"{needed_by}: the NVIDIA driver finds no GPU, expected one; look at the environment variable "
-            "CUDA_VISIBLE_DEVICES, or run the model.onnx, which needs none"
+            f"{needed_by}: the NVIDIA driver finds no GPU; check the environment variable CUDA_VISIBLE_DEVICES, or run "
+            "the model.onnx, which needs no GPU"
         )
     needed = _cuda_major(runtime) if runtime else None
     # Any driver of the same CUDA major version is enough (NVIDIA, CUDA Compatibility, minor version compatibility).
     if needed is not None and int(driver["version"].split(".")[0]) < needed:
         raise EngineError(
-            f"{needed_by}: the NVIDIA driver is too old, for CUDA {driver['version']}, expected one for CUDA {needed} "
-            f"or newer; update it, or install {runtime} for an older CUDA"
+            f"{needed_by}: the NVIDIA driver supports CUDA {driver['version']}, expected CUDA {needed} or newer; "
+            f"update the driver, or install {runtime} for an older CUDA"
         )
     return driver
 
@@ -143,7 +143,7 @@ def open_cuda(provider: str | None = None) -> Cuda:
             return BindingsCuda(driver)
     wanted = provider or "pycuda or cuda-bindings"
     raise EngineError(
-        f"{wanted} cannot be imported, and memory on the GPU needs it; `pip install cuda-bindings` with the major "
+        f"{wanted} cannot be imported, and memory on the GPU needs it; run `pip install cuda-bindings` with the major "
         "version of the driver's CUDA"
     )
 

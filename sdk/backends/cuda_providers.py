@@ -56,7 +56,7 @@ class BindingsCuda:
     def _call(self, name: str, *arguments: Any) -> Any:
         try:
             code, *results = getattr(self._driver, name)(*arguments)
-        except RuntimeError as error:  # a driver that has no such function
+        except RuntimeError as error:  # the driver lacks the function
             raise _failure(name, " ".join(str(error).split())) from None
         if int(code) != 0:
             raise _failure(name, getattr(code, "name", str(code)))
@@ -91,7 +91,7 @@ class BindingsCuda:
         self._call("cuStreamSynchronize", self._stream)
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        # Of this thread alone: torch may allocate in another meanwhile.
+        # Thread-local: torch may allocate in another thread meanwhile.
         mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._call("cuStreamBeginCapture", self._stream, mode)
         try:
@@ -117,7 +117,7 @@ class BindingsCuda:
         if not self._open:
             return
         self._open = False
-        # What the driver no longer takes back after an error, it takes back with the process.
+        # After an error the driver may refuse to free memory. The end of the process frees it.
         with suppress(EngineError), self:
             self._driver.cuStreamSynchronize(self._stream)
             self._driver.cuStreamDestroy(self._stream)
@@ -129,7 +129,7 @@ class BindingsCuda:
 
 
 class PycudaCuda:
-    """pycuda, which many robots have. It has no graphs. See `Cuda`."""
+    """pycuda. It has no CUDA graphs. See `Cuda`."""
 
     provider = "pycuda"
 
@@ -180,10 +180,10 @@ class PycudaCuda:
         self._call(self._stream.synchronize)
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        raise EngineError("pycuda has no CUDA graphs, expected a provider that has; install cuda-bindings instead")
+        raise EngineError("pycuda has no CUDA graphs; install cuda-bindings instead")
 
     def launch(self, graph: Any) -> None:
-        raise EngineError("pycuda has no CUDA graphs, expected none to launch; install cuda-bindings instead")
+        raise EngineError("pycuda has no CUDA graphs; install cuda-bindings instead")
 
     def destroy(self, graph: Any) -> None:
         pass
@@ -203,10 +203,10 @@ class PycudaCuda:
 
 @cache
 def _pycuda_primary_context(pycuda: Any) -> tuple[Any, Any]:
-    """The device and its primary context, retained once and for the whole process.
+    """The device and its primary context, retained once for the whole process.
 
-    pycuda 2026.1 leaves a context pushed when it gives back one that is not current (context::detach in cuda.hpp), so
-    it is never told to; the driver takes it back with the process, as it does torch's and TensorRT's.
+    pycuda 2026.1 leaves a context pushed when it releases one that is not current (context::detach in cuda.hpp). So we
+    never release it. The end of the process does.
     """
     pycuda.init()
     device = pycuda.Device(0)

@@ -234,13 +234,13 @@ def require_fit(
     compute_capability: str,
     multiprocessors: int,
 ) -> None:
-    """Refuse an engine of another GPU or TensorRT, before TensorRT sees it.
+    """Refuse an engine that was built for another GPU or TensorRT, before TensorRT loads it.
 
     Args:
         engine: for the message.
         sidecar: of the engine.
-        runtime: "tensorrt" or "tensorrt_rtx", what is installed here.
-        version: of that.
+        runtime: "tensorrt" or "tensorrt_rtx", the one installed here.
+        version: of the runtime.
         gpu_name: of the GPU here.
         compute_capability: of the GPU here, such as "8.7".
         multiprocessors: of the GPU here.
@@ -260,13 +260,11 @@ def require_fit(
         built = f"{sidecar.runtime} {sidecar.runtime_version} on {sidecar.gpu_name or 'no GPU'}"
         built += f" (compute capability {', '.join(sidecar.compute_capabilities)}"
         built += ")" if sidecar.multiprocessors is None else f", {sidecar.multiprocessors} multiprocessors)"
-        raise EngineError(
-            f"{engine}: was built for {built}, expected {here}, which is here; {rebuild_command(engine, sidecar)}"
-        )
+        raise EngineError(f"{engine}: was built for {built}, expected {here}; {rebuild_command(engine, sidecar)}")
 
 
 def rebuild_command(engine: Path, sidecar: EngineSidecar) -> str:
-    """The command that builds the engine here, without the gate, as only the user knows frames for it."""
+    """The command that rebuilds the engine here. It skips the gate, because the gate needs the user's frames."""
     model, output = shlex.quote(sidecar.onnx_name), shlex.quote(str(engine))
     return (
         f"build it here with `structvpr export engine {model} -o {output} --no-gate` (it was "

@@ -17,7 +17,7 @@ Port = tuple[str, str, list[object]]  # name, element type as the runtime names 
 
 
 def default_threads() -> int:
-    """CPU threads of one inference where none were asked for: one a core that this process may use, at most four."""
+    """Default CPU threads per inference: one per core that this process may use, at most four."""
     return min(MAX_THREADS, len(os.sched_getaffinity(0)))
 
 
@@ -33,8 +33,7 @@ def contract_in(path: Path, text: str | None) -> ModelContract:
     """
     if text is None:
         raise ContractError(
-            f"{path}: carries no model contract, expected one in its metadata; export the model with "
-            "`structvpr export onnx`"
+            f"{path}: carries no model contract in its metadata; export the model with `structvpr export onnx`"
         )
     return ModelContract.from_json(text, str(path))
 
@@ -49,11 +48,11 @@ def match_ports(
         contract: the model's own.
         inputs: of the model.
         outputs: of the model.
-        uint8: how this runtime names that element type.
-        float32: likewise.
+        uint8: this runtime's name of the element type uint8.
+        float32: this runtime's name of the element type float32.
 
     Returns:
-        The contract's name of each output, in the model's order. A model with one output may call it anything.
+        The contract's name of each output, in the model's order. A single output may have any name in the model.
 
     Raises:
         ContractError: they differ.
@@ -72,7 +71,5 @@ def match_ports(
 
 
 def load_refused(path: Path, runtime: str, reason: str) -> EngineError:
-    """What to raise for a file that a runtime does not take."""
-    return EngineError(
-        f"{path}: {runtime} cannot load it ({reason}), expected a model.onnx; make one with `structvpr export onnx`"
-    )
+    """The error for a file that a runtime cannot load."""
+    return EngineError(f"{path}: {runtime} cannot load it ({reason}); make a model with `structvpr export onnx`")

@@ -35,7 +35,7 @@ class OrtBackend:
 
         Args:
             path: the file.
-            threads: CPU threads of one inference; None for one per core, at most four.
+            threads: CPU threads per inference; None for one per core, at most four.
             provider: "cpu", or "cuda" or "tensorrt" of the package onnxruntime-gpu. TensorRT builds its engine at each
                 start, which takes minutes on a small device; `structvpr export engine` does it once. Operators that it
                 does not take run on CUDA.
@@ -61,19 +61,19 @@ class OrtBackend:
                 providers=PROVIDERS[provider],
                 enable_fallback=0,  # the fallback prints, and continues on the CPU even in the middle of a run
             )
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             if "fallback to CPU EP" in str(error):
                 raise EngineError(
-                    f"{path}: ONNX Runtime would run it on CPU, in part or as a whole, expected "
-                    f"{' and '.join(_short(_name(each)) for each in PROVIDERS[provider])} alone; see what `structvpr "
-                    "doctor` says of the driver, and which CUDA this onnxruntime-gpu is for"
+                    f"{path}: ONNX Runtime would run some or all operators on the CPU, expected only "
+                    f"{' and '.join(_short(_name(each)) for each in PROVIDERS[provider])}; check the driver with "
+                    "`structvpr doctor`, and which CUDA this onnxruntime-gpu is for"
                 ) from None
             raise load_refused(path, "ONNX Runtime", first_line(error)) from None
         used = self._session.get_providers()
         if used[0] != wanted:
             raise EngineError(
-                f"{path}: ONNX Runtime would run it on {_short(used[0])}, expected {_short(wanted)}, which did not "
-                "start; see what `structvpr doctor` says of the driver, and which CUDA this onnxruntime-gpu is for"
+                f"{path}: ONNX Runtime would run it on {_short(used[0])}, because {_short(wanted)} did not start; "
+                "check the driver with `structvpr doctor`, and which CUDA this onnxruntime-gpu is for"
             )
         self._contract = contract_in(path, self._session.get_modelmeta().custom_metadata_map.get("contract"))
         self._path = path

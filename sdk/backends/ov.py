@@ -36,7 +36,7 @@ class OvBackend:
 
         Args:
             path: the file.
-            threads: CPU threads of one inference; None for one per core, at most four.
+            threads: CPU threads per inference; None for one per core, at most four.
 
         Raises:
             EngineError: openvino is not installed, the file is not an ONNX model, or openvino refuses it.
@@ -47,8 +47,8 @@ class OvBackend:
             from openvino.frontend import FrontEndManager
         except ImportError as error:
             raise EngineError(
-                f"{path}: the package openvino cannot be imported ({first_line(error)}), expected it for this runtime; "
-                'run `pip install "structvpr[openvino]"`, or `pip install ".[openvino]"` in a checkout'
+                f"{path}: the package openvino cannot be imported ({first_line(error)}); run "
+                '`pip install "structvpr[openvino]"`, or `pip install ".[openvino]"` in a checkout'
             ) from None
         self._path = path
         try:
@@ -83,7 +83,7 @@ class OvBackend:
                 raise EngineError(f"{self._path}: was closed; load it again")
             try:
                 outputs = self._request.infer([batch], share_inputs=True)
-                # Copies, as the request's memory is filled anew; (1, D) -> (D,), (1, h, w, c) -> (h, w, c)
+                # Copies: the next inference overwrites the memory. (1, D) -> (D,), (1, h, w, c) -> (h, w, c)
                 return {name: np.array(outputs[i][0], np.float32) for i, name in enumerate(self._outputs)}
             except Exception as error:
                 raise EngineError(f"{self._path}: OpenVINO failed ({_reason(error)}); load the model again") from None

@@ -1,7 +1,6 @@
 """TensorRT and TensorRT-RTX: run an engine on the GPU that it was built for.
 
-One way for all versions from 8.5 on: only names that all of them have are used
-(tests/sdk/backends/test_tensorrt_api.py).
+The code uses only names that every TensorRT from 8.5 on has (tests/sdk/backends/test_tensorrt_api.py).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def bench(
     frames: Annotated[Path | None, typer.Option(help="Images or a video to query; default: 640x480 noise.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Duration of the steady-state measurement, s.")] = 5.0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads per inference; default: one a core, at most four.")
+        int | None, typer.Option(min=1, help="CPU threads per inference; default: one per core, at most four.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -50,7 +50,7 @@ def bench(
         with Localizer(model, map_path, threads=threads, progress=tell) as localizer:
             if len(localizer) == 0:
                 raise MapError(f"{map_path}: the map is empty; add places with `structvpr map build`")
-            localizer.store.wait_until_ready()  # else queries would compete with the thread that builds the graph
+            localizer.store.wait_until_ready()  # else the graph's thread would slow the queries
             steady = measure_steady_state(localizer, images, seconds, tell)
             contract = localizer.contract
             memory = memory_bytes()

@@ -30,7 +30,7 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what this machine can run, and what to install for the rest.
+    """Show which runtimes work on this machine, and how to install the others.
 
     The exit code is 1 if it cannot localise.
 
@@ -95,12 +95,12 @@ def _onnxruntime(driver: Finding) -> Finding:
     providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     found = f"{onnxruntime.__version__}, providers {', '.join(providers)}"
     if "CUDA" in providers and driver.status != "ok":
-        found += ", of which those for the GPU cannot start without a driver"
+        found += "; the GPU providers cannot start without a driver"
     return Finding("ONNX Runtime", "ok", found)
 
 
 def _openvino(device: dict[str, Any]) -> Finding:
-    # Only looked up: importing it takes longer than everything else here.
+    # Not imported: the import takes longer than all other checks.
     if importlib.util.find_spec("openvino") is None:
         remedy = 'for the CPU alone, and optional: `pip install "structvpr[openvino]"`'
         return Finding("OpenVINO", "missing", "no package openvino", remedy)
@@ -116,23 +116,23 @@ def _driver(device: dict[str, Any]) -> Finding:
         return Finding("CUDA driver", "missing", "no libcuda.so.1; the CPU is used", remedy)
     if driver["code"] is None:
         found = "it does not answer: the process that asked it crashed or hung; the CPU is used"
-        return Finding("CUDA driver", "missing", found, "see what `nvidia-smi` says, and start the machine again")
+        return Finding("CUDA driver", "missing", found, "run `nvidia-smi`, and restart the machine")
     if driver["devices"] == 0:
-        found = f"{driver['version']}, no usable GPU (cuInit gave {driver['code']})"
-        return Finding("CUDA driver", "missing", found, "see what `nvidia-smi` says, and CUDA_VISIBLE_DEVICES")
+        found = f"{driver['version']}, no usable GPU (cuInit returned {driver['code']})"
+        return Finding("CUDA driver", "missing", found, "run `nvidia-smi`, and check CUDA_VISIBLE_DEVICES")
     return Finding("CUDA driver", "ok", f"CUDA {driver['version']}, {driver['devices']} GPU")
 
 
 def _tensorrt(device: dict[str, Any], driver: Finding) -> Finding:
-    # Looked for, not imported: some builds of it end the process on a machine without a driver.
+    # Not imported: some builds of TensorRT end the process on a machine without a driver.
     name = next((name for name in ("tensorrt", "tensorrt_rtx") if importlib.util.find_spec(name)), None)
     by_apt = system_tensorrt()
     if name is None and by_apt is not None:
         return Finding(
             "TensorRT",
             "missing",
-            f"{by_apt} is there, and this environment does not see it",
-            "make the environment anew with `python3 -m venv --system-site-packages`, and that folder's Python",
+            f"{by_apt} is installed, but this environment does not see it",
+            "recreate the environment with `python3 -m venv --system-site-packages` and the Python of that folder",
         )
     if name is None:
         remedy = "on a Jetson `sudo apt install python3-libnvinfer`"
@@ -141,17 +141,19 @@ def _tensorrt(device: dict[str, Any], driver: Finding) -> Finding:
         return Finding("TensorRT", "missing", "no package tensorrt", remedy)
     found = " ".join(filter(None, (name, device["packages"][name.replace("_", "-")])))
     if driver.status != "ok":
-        return Finding("TensorRT", "missing", f"{found} is there, and no GPU for it", "see CUDA driver, above")
+        return Finding(
+            "TensorRT", "missing", f"{found} is installed, but there is no GPU for it", "see CUDA driver, above"
+        )
     if not any(map(_is_installed, ("cuda.bindings", "cuda.cuda", "pycuda"))):
-        remedy = "`pip install cuda-bindings`, with the major version of the driver's CUDA"
-        return Finding("TensorRT", "missing", f"{found} is there, and neither cuda-bindings nor pycuda", remedy)
+        remedy = "`pip install cuda-bindings` with the major version of the driver's CUDA"
+        return Finding("TensorRT", "missing", f"{found} is installed, but neither cuda-bindings nor pycuda is", remedy)
     return Finding("TensorRT", "ok", found)
 
 
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it would be in
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 

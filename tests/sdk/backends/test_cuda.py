@@ -553,7 +553,7 @@ def test_pycuda_comes_first_and_a_broken_one_is_passed_over(machine: Machine, mo
     modules["cuda.cuda"] = modules.pop("cuda.bindings.driver")  # cuda-python before 12.8
     assert open_cuda().provider == "cuda-bindings"
     del modules["cuda.cuda"]
-    with pytest.raises(EngineError, match="cannot be imported, and memory on the GPU needs it; `pip install cuda-"):
+    with pytest.raises(EngineError, match="cannot be imported, and memory on the GPU needs it; run `pip install cuda-"):
         open_cuda()
     with pytest.raises(EngineError, match=r"^pycuda cannot be imported"):
         open_cuda("pycuda")

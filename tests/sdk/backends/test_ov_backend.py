@@ -29,7 +29,7 @@ open_it = partial(open_backend, runtime="openvino")
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)  # importing it fails
-    message = r'openvino cannot be imported .*, expected it .*; run `pip install "structvpr\[openvino\]"`'
+    message = r'openvino cannot be imported .*; run `pip install "structvpr\[openvino\]"`'
     with pytest.raises(EngineError, match=message):
         open_it(MODEL)
 
@@ -98,14 +98,14 @@ def test_the_number_of_threads_changes_nothing_that_matters(threads: int | None,
 
 @pytest.mark.parametrize("shape", [(1, 32, 32, 3), (1, 240, 320, 1), (2, 240, 320, 3), (240, 320, 3)])
 def test_a_batch_of_another_shape(shape: tuple[int, ...], backend: Backend) -> None:
-    with pytest.raises(EngineError, match=rf"was given uint8 {re.escape(str(shape))}, expected .*; pass what"):
+    with pytest.raises(EngineError, match=rf"was called with uint8 {re.escape(str(shape))}, expected .*; pass what"):
         backend.infer(np.zeros(shape, np.uint8))
 
 
 def test_a_batch_of_another_type(backend: Backend) -> None:
     """OpenVINO itself would convert it without a word."""
     for batch in (np.zeros((1, 240, 320, 3), np.float32), [[0]]):
-        with pytest.raises(EngineError, match=r"was given .*, expected an array of uint8"):
+        with pytest.raises(EngineError, match=r"was called with .*, expected an array of uint8"):
             backend.infer(batch)["raw_descriptor"]  # type: ignore[arg-type]
 
 

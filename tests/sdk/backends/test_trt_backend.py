@@ -183,7 +183,9 @@ def test_a_frame_need_not_be_contiguous_and_is_left_alone(bench: Bench) -> None:
 def test_another_input_is_refused_before_the_gpu_sees_it(bench: Bench, batch: Any) -> None:
     backend = bench.load()
     bench.cuda.journal.clear()
-    with pytest.raises(EngineError, match=r"was given .*, expected an array of uint8 \(1, 32, 48, 3\); pass what"):
+    with pytest.raises(
+        EngineError, match=r"was called with .*, expected an array of uint8 \(1, 32, 48, 3\); pass what"
+    ):
         backend.infer(batch)
     assert bench.cuda.journal == []
     assert np.array_equal(backend.infer(picture(1))["raw_descriptor"], network(picture(1))[0])
@@ -469,7 +471,7 @@ def test_another_engine(untouched: Bench) -> None:
     [
         (None, "there is no NVIDIA driver here"),
         ({"version": None, "devices": 0, "code": None}, "does not answer"),
-        ({"version": "13.0", "devices": 0, "code": 803}, "does not start (cuInit gives 803)"),
+        ({"version": "13.0", "devices": 0, "code": 803}, "does not start (cuInit returns 803)"),
         ({"version": "13.0", "devices": 0, "code": 0}, "finds no GPU"),
         ({"version": "13.0", "devices": 0, "code": 100}, "finds no GPU"),
     ],
@@ -488,7 +490,7 @@ def test_a_driver_that_is_too_old(bench: Bench, version: str, fits: bool) -> Non
     if fits:
         TrtBackend(bench.path).close()
     else:
-        assert "too old, for CUDA 12.8, expected one for CUDA 13 or newer" in bench.refuse()
+        assert "supports CUDA 12.8, expected CUDA 13 or newer" in bench.refuse()
         assert bench.cuda.journal == []
 
 
