@@ -1,1 +1,1 @@
-"""What the branches are fed: images, label maps, augmentation."""
+"""Inputs of the branches: frames, label maps, augmentation."""

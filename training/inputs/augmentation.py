@@ -1,4 +1,4 @@
-"""Photometric changes that imitate night, seasons and exposure, and a crop that imitates another viewpoint."""
+"""Augmentation: photometric changes for night, season and exposure, and a crop for viewpoint."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ __all__ = ["augment"]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 NIGHT_SHARE = 0.25  # of the frames, at strength 1
-NOISE_LEVELS = 12.0  # of 255, most
+NOISE_LEVELS = 12.0  # of 255, maximum
 
 
 def augment(pixels: Tensor, strength: float, crop: float, generator: torch.Generator) -> Tensor:
-    """Change each frame of a batch by chance.
+    """Augment each frame of a batch at random.
 
-    In this order: a crop, stretched back; a white balance, a saturation, a contrast and a gamma; haze; for some
-    frames night (dark, grey, lit by the bright parts alone); an exposure; blur; noise. Each is drawn for each frame.
+    In this order: crop and resize; white balance, saturation, contrast and gamma; haze; night (dark and grey) for some
+    frames; exposure; blur; noise. Each frame draws its own values.
 
     Args:
         pixels: float32 (N, 3, h, w), RGB, 0 to 255.
-        strength: 0 leaves the colours alone, 1 is a year and a night.
-        crop: largest share of either side that is cut away, [0, 0.5).
-        generator: on the CPU, so that a seed gives the same changes on every device.
+        strength: of the photometric changes, 0 for none, 1 for the full range of seasons and night.
+        crop: largest share of each side that is cut away, [0, 0.5).
+        generator: on the CPU, so that a seed draws the same values on every device.
 
     Returns:
         float32 (N, 3, h, w), 0 to 255.
@@ -46,7 +46,7 @@ def augment(pixels: Tensor, strength: float, crop: float, generator: torch.Gener
     x = grey + (x - grey) * draw(1.0 - s, 1.0 + 0.5 * s).clamp(min=0.0)
     x = 0.5 + (x - 0.5) * draw(1.0 - 0.5 * s, 1.0 + 0.5 * s)
     x = x.clamp(0.0, 1.0) ** (2.0 ** draw(-0.8 * s, 0.8 * s))
-    # Haze whitens what is far, and on a road what is far is in the upper half.
+    # Haze whitens distant parts, which are in the upper half on a road.
     depth = torch.linspace(1.0, 0.2, x.shape[2], device=x.device)[:, None]  # (h, 1)
     haze = depth * draw(-0.5 * s, 0.5 * s).clamp(min=0.0)
     x = x + (0.8 - x) * haze
@@ -64,8 +64,8 @@ def augment(pixels: Tensor, strength: float, crop: float, generator: torch.Gener
 
 def _crop(pixels: Tensor, most: float, generator: torch.Generator) -> Tensor:
     n = len(pixels)
-    cut = torch.rand((n, 2), generator=generator) * most  # shares of width and height that go
-    at = (torch.rand((n, 2), generator=generator) * 2.0 - 1.0) * cut  # of the middle, in half sides
+    cut = torch.rand((n, 2), generator=generator) * most  # shares of width and height to cut
+    at = (torch.rand((n, 2), generator=generator) * 2.0 - 1.0) * cut  # offset of the centre, in half sides
     theta = torch.zeros((n, 2, 3))
     theta[:, 0, 0], theta[:, 1, 1] = 1.0 - cut[:, 0], 1.0 - cut[:, 1]
     theta[:, :, 2] = at

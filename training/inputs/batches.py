@@ -1,4 +1,4 @@
-"""Network inputs, batch by batch: frames for the RGB branch, label maps for the segmentation branch."""
+"""Input batches: frames for the RGB branch, label maps for the segmentation branch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Inputs(Protocol):
     """Makes a branch's input from image numbers."""
 
     def batch(self, indices: Indices, generator: torch.Generator | None) -> Tensor:
-        """float32 (n, C, h, w), normalised; augmented at random if there is a generator."""
+        """float32 (n, C, h, w), normalised; augmented if there is a generator."""
         ...
 
 
@@ -54,7 +54,7 @@ class FrameInputs:
 
 
 class LabelInputs:
-    """Label maps for the segmentation branch. They are never augmented.
+    """Label maps for the segmentation branch, without augmentation.
 
     Args:
         store: the label maps.
@@ -72,11 +72,11 @@ class LabelInputs:
 
 @dataclass(frozen=True)
 class BranchSet:
-    """A data set as one branch sees it.
+    """A data set with the inputs of one branch.
 
     Attributes:
         data: which images show the same place.
-        inputs: makes the branch's input of those images.
+        inputs: makes the branch's input from image numbers.
     """
 
     data: TrainingSet
@@ -84,10 +84,10 @@ class BranchSet:
 
 
 def rgb_set(material: Material, net: DescriptorNet, recipe: Recipe, device: torch.device) -> BranchSet:
-    """A set as an RGB branch sees it: its frames."""
+    """A set with frames as inputs."""
     return BranchSet(material.data, FrameInputs(material.frames, net, recipe.augmentation, recipe.crop, device))
 
 
 def seg_set(material: Material, recipe: Recipe, device: torch.device) -> BranchSet:
-    """A set as the segmentation branch sees it: its label maps."""
+    """A set with label maps as inputs."""
     return BranchSet(material.data, LabelInputs(material.label_store(), recipe.class_weights, device))

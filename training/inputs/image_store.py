@@ -1,4 +1,4 @@
-"""The images and label maps of a training set at the network's size, cached on disk if wanted."""
+"""Images and label maps of a training set at the network's size, with an optional disk cache."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ CHUNK = 64  # files between two progress reports
 
 
 class FrameStore:
-    """Frames by number, prepared as the device prepares them.
+    """Frames by number, prepared as on the device.
 
     Args:
         images: files.
         height, width: of the network's input, px.
-        cache: folder for the prepared frames, N * height * width * 3 bytes; None decodes each time.
+        cache: folder for the prepared frames, N * height * width * 3 bytes; None decodes on every read.
         progress: called while the cache is filled.
 
     Raises:
         DataError: an image is missing.
-        FrameError: an image cannot be decoded; the message names the first one and counts the others.
+        FrameError: an image cannot be decoded. The message names the first one and counts the others.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FrameStore:
         progress: Progress | None = None,
     ) -> None:
         self.images, self.height, self.width = images, height, width
-        # `prepare` uses only the size. It is the SDK's, so training and device resize frames in the same way.
+        # Training and device share the SDK's `prepare`, which uses only the contract's size.
         self._contract = ModelContract("frames", "0" * 64, height, width, 1, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         self._cached: Bytes | None = None
         if cache is not None:
@@ -83,8 +83,8 @@ class LabelStore:
         progress: as for `FrameStore`.
 
     Raises:
-        DataError: a map is missing, or there is no such label set.
-        FrameError: a map is damaged, or holds an id that the label set does not have.
+        DataError: a map is missing, or the label set is unknown.
+        FrameError: a map is damaged, or has an id outside the label set.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class LabelStore:
         return np.stack([self._read(self.maps[i]) for i in given])
 
     def shuffled(self, given: Indices) -> LabelStore:
-        """The same store, in which image i has the map of image `given[i]`: the control of the ablation."""
+        """A copy in which image i has the map of image `given[i]`, the control of the ablation."""
         other = copy.copy(self)
         other._given = given
         return other
@@ -127,7 +127,7 @@ class LabelStore:
     def _read(self, path: Path) -> Bytes:
         labels = read_label_map(path)
         clusters = cluster_label_map(labels, self._label_set, where=str(path))
-        # Ids cannot be averaged.
+        # Nearest: ids cannot be averaged.
         return np.asarray(cv2.resize(clusters, (self.width, self.height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
@@ -139,11 +139,11 @@ def _cached_array(
     read: Callable[[Path], Bytes],
     progress: Progress | None,
 ) -> Bytes:
-    """The results of `read` for all files, from a cache file in `folder` that is made if it is missing."""
+    """Results of `read` for all files, from a cache file in `folder` that is created if missing."""
     try:
         stats = [path.stat() for path in files]
     except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}; add this image or label map") from None
+        raise DataError(f"{error.filename}: {error.strerror}; add this file or correct its path") from None
     known = hashlib.sha256(repr((what, shape)).encode())
     for path, stat in zip(files, stats, strict=True):
         known.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
@@ -162,14 +162,14 @@ def _cached_array(
 
 
 def _reserve(temporary: Path, cached: Path, nbytes: int) -> None:
-    """Allocate the file now: without room, a write to a mapped file would kill the process."""
+    """Allocate the file first: on a full disk, a write to a mapped file would kill the process."""
     try:
         with temporary.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
     except OSError as error:
         raise WriteError(
-            f"cannot write {cached}: {error.strerror}; it needs {nbytes / 1e9:.1f} GB, choose another folder with "
-            "--cache, or --cache - to decode images each time"
+            f"cannot write {cached} ({nbytes / 1e9:.1f} GB): {error.strerror}; choose another folder with --cache, or "
+            "disable the cache with --cache -"
         ) from None
 
 

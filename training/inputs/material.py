@@ -1,4 +1,4 @@
-"""Data sets with their frames and label maps, opened by the names that a user types."""
+"""Training material: data sets with their frames and label maps, opened by name."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from .image_store import FrameStore, LabelStore
 
 __all__ = ["Material", "NamedSets", "open_material"]
 
-LABELS_FILE = "labels.json"  # in a folder of label maps: names their label set
+LABELS_FILE = "labels.json"  # in a folder of label maps, names their label set
 CONFIDENCE = ".confidence.png"
 
 
 @dataclass(frozen=True)
 class NamedSets:
-    """Data sets by the names that a user types.
+    """Names of data sets, as the user gives them.
 
     Attributes:
         sets: KIND:FOLDER each, see `training.datasets.open_training_set`.
-        labels: the folder of label maps of each set, in their order; () for none. A set of our renderer brings its own.
+        labels: folder of label maps of each set, in their order; () for none. Sets of our renderer include theirs.
     """
 
     sets: Sequence[str]
     labels: Sequence[Path] = ()
 
     def splits(self, split: str) -> list[str]:
-        """The split to read of each set that serves one purpose only: `split`, or all of a set without splits."""
+        """The split to read of each set: `split`, or "all" for a set without its own splits."""
         return [split if has_own_split(one) else "all" for one in self.sets]
 
 
 @dataclass(frozen=True)
 class Material:
-    """A set with its images and, if the segmentation branch uses it, its label maps.
+    """A set with its frames and, for the segmentation branch, its label maps.
 
     Attributes:
         data: which images show the same place.
-        frames: its images, by number.
-        labels: its label maps, by number.
+        frames: by image number.
+        labels: label maps by image number.
         confidence: float32 (N,), mean confidence of each label map, [0, 1].
     """
 
@@ -60,26 +60,22 @@ class Material:
     confidence: Floats | None = None
 
     def label_store(self) -> LabelStore:
-        """The label maps.
-
-        Raises:
-            DataError: there are none.
-        """
+        """The label maps. Raises DataError if there are none."""
         if self.labels is None:
-            raise DataError(f"{self.data.name}: no label maps found; make one per image with `structvpr train labels`")
+            raise DataError(f"{self.data.name}: there are no label maps; make them with `structvpr train labels`")
         return self.labels
 
     @functools.cached_property
     def digest(self) -> str:
-        """A sha256, in hex, of the set's images, queries, regions and true pairs.
+        """sha256, in hex, of the set's images, queries, regions and positive pairs.
 
-        Of an image only the last three parts of its path count, so a set may be moved. Pixels do not count.
+        It covers only the last three parts of each image's path, so a set may be moved. It does not cover pixels.
         """
         return self._digest(["/".join(path.parts[-3:]) for path in self.data.images])
 
     @functools.cached_property
     def labels_digest(self) -> str:
-        """The same with the label map of each image."""
+        """Like `digest`, with the label map of each image."""
         maps = [str(path) for path in self.label_store().given_maps]
         return self._digest(["/".join(path.parts[-3:]) for path in self.data.images] + maps)
 
@@ -104,19 +100,19 @@ def open_material(
     progress: Progress | None = None,
     processes: Processes | None = None,
 ) -> Material:
-    """Read data sets and join them.
+    """Open data sets and join them.
 
     Args:
-        named: one set or more, and their label maps.
-        splits: one for each set, in their order.
+        named: one or more sets, and their label maps.
+        splits: one per set, in their order.
         height, width: of the network's input, px.
         with_confidence: also read the confidence of each label map.
-        cache: folder for prepared images; None decodes them each time.
+        cache: folder for prepared images; None decodes on every read.
         progress: called while images are prepared.
-        processes: those that open the same set. The first one fills the cache; the others wait.
+        processes: that open the same sets. The first fills the cache; the others wait.
 
     Raises:
-        DataError: a set cannot be read, label maps are missing, or sets have label maps of different label sets.
+        DataError: a set cannot be read, label maps are missing, or their label sets differ.
     """
     sets, labels = named.sets, named.labels
     if processes is not None and not processes.is_first:
@@ -127,8 +123,7 @@ def open_material(
     folders = [*labels] or [folder for folder in map(_own_labels, sets) if folder is not None]
     if folders and len(folders) != len(sets):
         raise DataError(
-            f"{len(sets)} data sets and {len(folders)} folders of label maps found; name one folder per set, in the "
-            "same order"
+            f"{len(sets)} data sets and {len(folders)} folders of label maps found; name one folder per set, in order"
         )
     store, confidence = None, None
     if folders:

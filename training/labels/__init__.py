@@ -1,1 +1,1 @@
-"""Label maps: made by a segmentation network, encoded by SLME."""
+"""Label maps: labelling with a segmentation network, and encoding (SLME)."""

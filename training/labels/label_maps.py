@@ -2,9 +2,9 @@
 
     IMAGES/a/0001.jpg  ->  OUTPUT/a/0001.png              palette PNG, the ids of a label set
                            OUTPUT/a/0001.confidence.png   grey PNG, 0 to 255 for 0 to 1, if the network gives it
-                           OUTPUT/labels.json             what made them
+                           OUTPUT/labels.json             the network and its settings
 
-A map has its name only when it is whole, and its confidence is there before it. So what exists is done.
+Files are written atomically, the confidence before its map. So an existing map is complete.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What `label_images` did.
+    """Result of `label_images`.
 
     Attributes:
-        made: label maps written now.
-        kept: label maps that were there already.
-        failed: what is wrong with each image that has no label map, one sentence each.
-        mean_confidence: of the maps written now, 0 to 1; None without confidence or without maps.
+        made: label maps written in this run.
+        kept: label maps that already existed.
+        failed: one error message for each image without a label map.
+        mean_confidence: of the maps written in this run, [0, 1]; None without confidence or without maps.
     """
 
     made: int
@@ -49,30 +49,30 @@ class LabelReport:
 
 
 def label_map_path(output_folder: Path, image: Path) -> Path:
-    """Where the label map of an image lies; `image` is relative to the folder of images."""
+    """Path of an image's label map; `image` is relative to the folder of images."""
     return output_folder / image.with_suffix(".png")
 
 
 def confidence_path(output_folder: Path, image: Path) -> Path:
-    """Where the confidence of an image's label map lies, if the network gave one."""
+    """Path of the confidence of an image's label map."""
     return output_folder / image.with_suffix(".confidence.png")
 
 
 def label_images(
     images_folder: Path, output_folder: Path, network: SegmentationNetwork, progress: StepProgress | None = None
 ) -> LabelReport:
-    """Write a label map for every image below a folder; go on where an interrupted run stopped.
+    """Write a label map for every image below a folder, or continue an interrupted run.
 
-    An image that cannot be decoded is left out and named in the report.
+    The report names images that cannot be decoded.
 
     Args:
         images_folder: searched with all its subfolders.
-        output_folder: made if missing; empty, or of an earlier run with the same network and settings.
-        network: what labels them.
-        progress: called after each image with the number done and the number of all.
+        output_folder: created if missing; empty, or from a run with the same network and settings.
+        network: labels the images.
+        progress: called after each image with the number done and the total.
 
     Raises:
-        DataError: there are no images, two images would have one label map, or `output_folder` holds something else.
+        DataError: there are no images, two images would share a label map, or `output_folder` holds something else.
         EngineError: the network failed.
         WriteError: a file cannot be written.
     """
@@ -143,7 +143,7 @@ def claim(output_folder: Path, settings: dict[str, Any]) -> None:
         if output_folder.exists() and any(output_folder.iterdir()):
             raise DataError(
                 f"{output_folder}: is not empty and has no {LABELS_JSON}, expected a new folder or one of an earlier "
-                "run; name another"
+                "run"
             )
         write_json(path, settings, indent=2)
         return
@@ -152,13 +152,13 @@ def claim(output_folder: Path, settings: dict[str, Any]) -> None:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise DataError(f"{path}: is no JSON object and so not of an earlier run; name another folder")
-    # As JSON holds them: a tuple is a list there.
+        raise DataError(f"{path}: is no JSON object, so no earlier run wrote it; name another folder")
+    # Compare as JSON, where a tuple is a list.
     for key, value in json.loads(json.dumps(settings)).items():
-        if key != "network" and found.get(key) != value:  # a network is its bytes, whatever its file is called
+        if key != "network" and found.get(key) != value:  # network_sha256 identifies the network
             raise DataError(
                 f"{output_folder}: its label maps were made with {key} {json.dumps(found.get(key))}, this run has "
-                f"{json.dumps(value)}; name another folder, or remove that one"
+                f"{json.dumps(value)}; name another folder or remove this one"
             )
 
 

@@ -1,8 +1,8 @@
 """The classes of three published label sets, and the cluster of each class.
 
-The six clusters and their order were read off the authors' poster, whose label maps use the first six colours of the
-ADE20K palette. Which class belongs to which cluster is a reconstruction: what stands where it was built is structure,
-what drives away is not, and classes of rooms, which say little of a street, are "other".
+The six clusters and their order are from the authors' poster, whose label maps use the first six colours of the ADE20K
+palette. The assignment of classes to clusters is a reconstruction: fixed structures are "building", vehicles and people
+are "dynamic", and indoor classes are "other".
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ CLUSTERS = ("building", "dynamic", "sky", "ground", "vegetation", "other")
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The ids of one convention of label maps.
+    """A label set.
 
     Attributes:
-        name: what configurations and `labels.json` call it.
+        name: used in configurations and `labels.json`.
         classes: names of the classes, in the order of their ids.
         clusters: index in `CLUSTERS` of each class.
-        void: the id of pixels that nobody labelled.
+        void: id of unlabelled pixels.
         palette: colour of each class, RGB, 0 to 255; void is black.
         first_id: id of the first class.
     """
@@ -44,12 +44,12 @@ class LabelSet:
 
     @property
     def expected(self) -> str:
-        """The ids that may occur, in words."""
+        """The valid ids, for error messages."""
         return f"{self.ids[0]} to {self.ids[-1]} or {self.void} (void) as in {self.name}"
 
 
 def label_set(name: str, entries: str, colours: str, *, void: int, first_id: int = 0) -> LabelSet:
-    """A label set from its table: "class cluster, class cluster, ..." and one hex colour a class."""
+    """Parse a table "class cluster, class cluster, ..." and one hex colour per class."""
     pairs = [entry.strip().rsplit(" ", 1) for entry in entries.split(",")]
     palette = [tuple(bytes.fromhex(colour)) for colour in colours.split()]
     return LabelSet(
@@ -62,7 +62,7 @@ def label_set(name: str, entries: str, colours: str, *, void: int, first_id: int
     )
 
 
-# Terrain is grass, soil and sand; Cityscapes itself groups it with vegetation, as "nature".
+# Terrain is grass, soil and sand; Cityscapes groups it with vegetation, as "nature".
 # Source: Cordts et al., CVPR 2016; cityscapesScripts, helpers/labels.py (train ids and colours).
 CITYSCAPES = """
     road 3, sidewalk 3, building 0, wall 0, fence 0, pole 0, traffic light 0, traffic sign 0, vegetation 4, terrain 4,
@@ -73,14 +73,14 @@ CITYSCAPES_COLOURS = """
     4682b4 dc143c ff0000 00008e 000046 003c64 005064 0000e6 770b20
 """
 
-# Source: Brostow et al. 2009, in the eleven classes and colours of SegNet (Badrinarayanan et al., TPAMI 2017).
+# Source: Brostow et al. 2009, with the eleven classes and colours of SegNet (Badrinarayanan et al., TPAMI 2017).
 CAMVID = """
     sky 2, building 0, pole 0, road 3, pavement 3, tree 4, sign 0, fence 0, car 1, pedestrian 1, bicyclist 1
 """
 CAMVID_COLOURS = "808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0"
 
-# The first name of each line of objectInfo150.txt and the colours of color150.mat, both in the order of its index.
-# Water and mountains are "other": neither built, nor ground that a camera stands on.
+# First name of each line of objectInfo150.txt, and colours of color150.mat, in index order. Water and mountains are
+# "other": neither buildings nor ground for a camera.
 # Source: Zhou et al., Scene Parsing through ADE20K (CVPR 2017); github.com/CSAILVision/sceneparsing.
 ADE20K = """
     wall 0, building 0, sky 2, floor 3, tree 4, ceiling 5, road 3, bed 5, windowpane 0, grass 4, cabinet 5,
@@ -117,9 +117,9 @@ LABEL_SETS: dict[str, LabelSet] = {
     for known in (
         label_set("cityscapes19", CITYSCAPES, CITYSCAPES_COLOURS, void=255),
         label_set("camvid11", CAMVID, CAMVID_COLOURS, void=11),
-        # What networks give: index of the table less one.
+        # Output of networks: table index minus 1.
         label_set("ade20k150", ADE20K, ADE20K_COLOURS, void=255),
-        # What the data set's own PNGs hold: index of the table, 0 is "other" and was never labelled.
+        # The data set's own PNGs: table index; 0 is unlabelled.
         label_set("ade20k150_png", ADE20K, ADE20K_COLOURS, void=0, first_id=1),
     )
 }

@@ -1,4 +1,4 @@
-"""Options of a segmentation network: from its file's metadata, completed by the user."""
+"""Options of a segmentation network, from the user or from its file's metadata."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ WORDS = {"input_layout": ("nchw", "nhwc"), "output": ("nchw", "nhwc", "ids"), "c
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """What a user says of a network; None for what its file says or its shapes show.
+    """Options that a user gives; None takes the value from the file's metadata or its shapes.
 
     Attributes:
-        label_set: name in `LABEL_SETS` of the ids that it gives.
+        label_set: of the network's ids, a name in `LABEL_SETS`.
         height, width: of its input, px.
         input_layout: "nchw" or "nhwc".
         scale, mean, std: the input is (pixel * scale - mean) / std, pixel 0 to 255, channels in the order of `colour`.
         colour: order of its input channels, "rgb" or "bgr".
-        output_name: which output holds the classes.
+        output_name: the output with the classes.
         output: "nchw" or "nhwc" for logits or probabilities (1, C, h, w) or (1, h, w, C), "ids" for class numbers.
 
     Raises:
-        ContractError: `input_layout`, `output` or `colour` is another word.
+        ContractError: `input_layout`, `output` or `colour` is none of these words.
     """
 
     label_set: str | None = None
@@ -47,17 +47,15 @@ class NetworkOptions:
         for name, known in WORDS.items():
             if getattr(self, name) not in (None, *known):
                 raise ContractError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)!r}, expected {' or '.join(known)}; choose one"
+                    f"--{name.replace('_', '-')} is {getattr(self, name)!r}, expected {' or '.join(known)}"
                 )
 
 
 def check_metadata(path: Path, said: dict[str, Any]) -> None:
-    """Raise ContractError, naming the file and what it says, unless each key that we read has a value of its kind."""
+    """Raise ContractError unless each known key of the metadata has a value of the right type."""
     for key, (fits, expected) in METADATA.items():
         if key in said and not fits(said[key]):
-            raise ContractError(
-                f'{path}: its metadata "segmentation" says that {key} is {said[key]!r}, expected {expected}; mend it'
-            )
+            raise ContractError(f'{path}: its metadata "segmentation" has {key} {said[key]!r}, expected {expected}')
 
 
 def _is_number(value: Any) -> bool:
@@ -70,7 +68,7 @@ def _is_triple(value: Any) -> bool:
 
 MOST = 3e38  # of float32
 METADATA: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "label_set": (lambda value: isinstance(value, str), "the name of one"),
+    "label_set": (lambda value: isinstance(value, str), "the name of a label set"),
     "scale": (_is_number, "a number"),
     "mean": (_is_triple, "three numbers"),
     "std": (_is_triple, "three numbers"),

@@ -1,7 +1,7 @@
-"""Segmentation label map encoding (SLME): from label ids to six clusters to weighted one-hot channels.
+"""Segmentation label map encoding (SLME): label ids to six clusters to weighted one-hot channels.
 
     labels uint8 (h, w)  ->  clusters uint8 (h, w)  ->  float32 (N, 6, h, w)
-            cluster_label_map (once, cached)     encode_label_map (each batch)
+            cluster_label_map (once, cached)     encode_label_map (per batch)
 
 Source: StructVPR (CVPR 2023), "SLME": formatting, clustering, weighting.
 """
@@ -38,11 +38,7 @@ UNKNOWN = 254
 
 
 def find_label_set(name: str) -> LabelSet:
-    """The label set of that name.
-
-    Raises:
-        DataError: there is none.
-    """
+    """Look up a label set. Raises DataError if the name is unknown."""
     if name not in LABEL_SETS:
         raise DataError(f"label set {name!r} found, expected one of {', '.join(LABEL_SETS)}")
     return LABEL_SETS[name]
@@ -54,14 +50,14 @@ def cluster_label_map(labels: Bytes, label_set: LabelSet | str, where: str | Pat
     Args:
         labels: uint8 (..., h, w), ids of `label_set`.
         label_set: or its name.
-        where: the file, for errors.
+        where: the file, for error messages.
 
     Returns:
-        uint8 (..., h, w): index in `CLUSTERS`, or 255 where the map is void.
+        uint8 (..., h, w): index in `CLUSTERS`, or 255 for void.
 
     Raises:
-        DataError: there is no such label set.
-        FrameError: the map has an id that the label set does not have, or is not uint8.
+        DataError: the label set is unknown.
+        FrameError: the map is not uint8, or has an id outside the label set.
 
     Source: StructVPR (CVPR 2023), SLME, clustering: classes that are too fine "will interfere with VPR like noises".
     """
@@ -73,9 +69,7 @@ def cluster_label_map(labels: Bytes, label_set: LabelSet | str, where: str | Pat
     unknown = clusters == UNKNOWN
     if unknown.any():
         found = ", ".join(map(str, np.unique(labels[unknown])[:5]))
-        raise FrameError(
-            f"{where}: label id {found} found, expected {label_set.expected}; name the map's own label set"
-        )
+        raise FrameError(f"{where}: label id {found} found, expected {label_set.expected}; name the map's label set")
     return clusters
 
 
@@ -90,7 +84,7 @@ def cluster_table(label_set: LabelSet) -> Bytes:
 def encode_label_map(clusters: Tensor, weights: Sequence[float] = CLUSTER_WEIGHTS) -> Tensor:
     """Weighted one-hot channels: S[n, c, y, x] = weights[c] if clusters[n, y, x] = c, else 0.
 
-    Void (255) is 0 in every channel: unlike "other", it gives no information.
+    Void (255) is 0 in every channel, as it gives no information; "other" has a channel.
 
     Args:
         clusters: uint8 (N, h, w), from `cluster_label_map`, on any device.
@@ -100,8 +94,8 @@ def encode_label_map(clusters: Tensor, weights: Sequence[float] = CLUSTER_WEIGHT
         float32 (N, 6, h, w) on the same device.
 
     Raises:
-        FrameError: an id is neither a cluster nor void, or the array is not uint8 (N, h, w).
-        UsageError: `weights` are not six such numbers.
+        FrameError: `clusters` is not uint8 (N, h, w), or an id is neither a cluster nor void.
+        UsageError: `weights` are out of range or not six.
 
     Source: StructVPR (CVPR 2023), SLME, formatting and weighting; the values of the weights are a reconstruction.
     """
@@ -126,14 +120,14 @@ def encode_label_map(clusters: Tensor, weights: Sequence[float] = CLUSTER_WEIGHT
 def confidence_of(confidence: str | Path | npt.NDArray[np.generic]) -> float:
     """Mean confidence of a label map, for `Recipe.confidence_weight` (our addition, not the paper's).
 
-    It shows that a network is unsure, not that it is wrong. ESPNetv2 labels a black sky as building, and its mean
-    confidence on webcam images is 0.76 by night and 0.74 by day.
+    A confident label can be wrong: ESPNetv2 labels a black sky as building, and its mean confidence on webcam images is
+    0.76 by night and 0.74 by day.
 
     Args:
         confidence: a `.confidence.png` from `structvpr train labels`, or its pixels (0 to 255), or floats (0 to 1).
 
     Returns:
-        In [0, 1].
+        Mean, [0, 1].
 
     Raises:
         FrameError: the file cannot be read, there are no pixels, or a value is out of range.
@@ -142,7 +136,7 @@ def confidence_of(confidence: str | Path | npt.NDArray[np.generic]) -> float:
     if isinstance(confidence, (str, Path)):
         where, confidence = str(confidence), read_label_map(Path(confidence))
     if confidence.size == 0:
-        raise FrameError(f"{where} has no pixels")
+        raise FrameError(f"{where} has no pixels; make it again")
     if confidence.dtype == np.uint8:
         return float(confidence.mean(dtype=np.float64)) / 255.0
     mean = float(confidence.mean(dtype=np.float64))

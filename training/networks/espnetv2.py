@@ -1,10 +1,9 @@
-"""ESPNetv2 (s = 2.0) for street scenes: a segmentation network of 0.8 M parameters that knows how sure it is.
+"""ESPNetv2 (s = 2.0), a segmentation network of 0.8 M parameters for street scenes.
 
-Its parameters have the names of `espnetv2_s_2.0_city_1024x512.pth` (github.com/sacmehta/EdgeNets, MIT), which loads
-unchanged. Four scales of features go down (level1 to level4), three steps come up again (bu_dec), each of which looks
-at the map through windows of five sizes.
+It loads `espnetv2_s_2.0_city_1024x512.pth` (github.com/sacmehta/EdgeNets, MIT) unchanged. The encoder has four levels
+(level1 to level4). The decoder (bu_dec) pools each map at five scales.
 
-Source: Mehta et al., ESPNetv2 (CVPR 2019); the decoder is that of the authors' repository.
+Source: Mehta et al., ESPNetv2 (CVPR 2019); the decoder is from the authors' repository.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ __all__ = ["STRIDE", "ESPNetv2", "adaptive_average", "load_espnetv2"]
 CHANNELS = (32, 128, 256, 512)  # of the four levels, s = 2.0
 BRANCHES = 4
 DECODER = (64, 48, 32)  # channels on the way up
-SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # of the windows' grids against the map
+SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # of the pooling grids, relative to the map
 MIN_GRID = 5  # cells
-STRIDE = 16  # of level4 against the input
+STRIDE = 16  # of level4, relative to the input
 
 
 def conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -53,9 +52,9 @@ def norm_act(channels: int) -> nn.Sequential:
 
 
 class EESP(nn.Module):
-    """Extremely efficient spatial pyramid: reduce, four depth-wise convolutions of rising reach, add up, merge.
+    """Extremely efficient spatial pyramid: reduce, four dilated depth-wise convolutions, add, merge.
 
-    A branch whose reach would pass `reach` cells falls back to a plain 3 x 3 convolution.
+    A branch whose receptive field exceeds `reach` cells uses a plain 3 x 3 convolution instead.
 
     Source: ESPNetv2, section 3.2 and figure 1.
     """
@@ -71,7 +70,7 @@ class EESP(nn.Module):
         )
         self.br_after_cat = named(bn=nn.BatchNorm2d(c_out), act=nn.PReLU(c_out))
         self.conv_1x1_exp = conv_norm(c_out, c_out, 1, groups=BRANCHES)
-        self.module_act = nn.PReLU(c_out)  # where the stride is 2 it is in the file and never applied
+        self.module_act = nn.PReLU(c_out)  # at stride 2 it is in the weights file but unused
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = self.proj_1x1(x)  # (N, c_out / 4, h, w)
@@ -83,7 +82,7 @@ class EESP(nn.Module):
 
 
 class DownSampler(nn.Module):
-    """Half the size: the average and an EESP side by side, plus a glance at the image itself.
+    """Halve the size: average pooling and an EESP, concatenated, plus a projection of the image.
 
     Source: ESPNetv2, section 3.3 and figure 2.
     """
@@ -105,7 +104,7 @@ def halve(x: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """The four levels of the classification network, without its fifth."""
+    """The first four of the five levels of the classification network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +127,7 @@ class Encoder(nn.Module):
 
 
 def adaptive_average(x: Tensor, height: int, width: int) -> Tensor:
-    """`torch.nn.functional.adaptive_avg_pool2d` in operators that ONNX has, for any sizes known beforehand.
+    """`torch.nn.functional.adaptive_avg_pool2d` in ONNX operators, for any fixed sizes.
 
     Output row i is the mean of the input rows from floor(i h / height) to ceil((i + 1) h / height).
 
@@ -139,13 +138,13 @@ def adaptive_average(x: Tensor, height: int, width: int) -> Tensor:
     Returns:
         float32 (N, C, height, width).
     """
-    # int(): an exporter that traces must record numbers here, not arithmetic on shapes.
+    # int(): a tracing exporter must record numbers here, not shape arithmetic.
     h, w = int(x.shape[2]), int(x.shape[3])
     if h % height == w % width == 0:
         return F.avg_pool2d(x, (h // height, w // width))  # (N, C, height, width)
     rows, columns = windows(h, height), windows(w, width)
     row_sizes, column_sizes = ({end - start for start, end in axis} for axis in (rows, columns))
-    if len(row_sizes) == len(column_sizes) == 1:  # windows of one size, at steps that may differ
+    if len(row_sizes) == len(column_sizes) == 1:  # windows of one size; steps may differ
         x = F.avg_pool2d(x, (row_sizes.pop(), column_sizes.pop()), stride=1)
         x = x[:, :, torch.tensor([start for start, _ in rows])]  # (N, C, height, …)
         return x[:, :, :, torch.tensor([start for start, _ in columns])]  # (N, C, height, width)
@@ -165,7 +164,7 @@ def averaging(axis: list[tuple[int, int]], like: Tensor) -> Tensor:
 
 
 class PyramidPool(nn.Module):
-    """Efficient pyramid pooling: one depth-wise convolution at each of five scales of the map, merged.
+    """Efficient pyramid pooling: depth-wise convolutions at five scales of the map, merged.
 
     Source: EdgeNets, "EfficientPyrPool".
     """
@@ -198,7 +197,7 @@ class PyramidPool(nn.Module):
             seen.append(y)
         norm, shuffle, merged, expand = self.merge_layer
         y = shuffle(norm(torch.cat(seen, dim=1)))  # (N, 5, narrow, h, w)
-        # The five views of a channel side by side, for a convolution in groups.
+        # Put the five scales of a channel next to each other, for the grouped convolution.
         y = y.transpose(1, 2).reshape(-1, len(SCALES) * self.narrow, height, width)
         pooled: Tensor = self.br(expand(merged(y)))  # (N, c_out, h, w)
         return pooled
@@ -209,7 +208,7 @@ def enlarge(x: Tensor, height: int, width: int) -> Tensor:
 
 
 class Lateral(nn.Module):
-    """What a level of the encoder gives to the decoder: fewer channels, each weighed by the whole map.
+    """Lateral connection from encoder to decoder: fewer channels, each weighted by a global average.
 
     Source: EdgeNets, "EfficientPWConv".
     """
@@ -229,7 +228,7 @@ class ESPNetv2(nn.Module):
     """ESPNetv2 with s = 2.0 and its segmentation decoder.
 
     Args:
-        num_classes: channels of the logits; 20 in the Cityscapes weights: its 19 train ids, then void.
+        num_classes: channels of the logits; the Cityscapes weights have 20: 19 train ids, then void.
 
     Source: Mehta et al., ESPNetv2 (CVPR 2019).
     """
@@ -250,7 +249,7 @@ class ESPNetv2(nn.Module):
         self.bu_br_l2, self.bu_br_l3, self.bu_br_l4 = norm_act(d2), norm_act(d3), norm_act(d4)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of a batch.
+        """Compute the logits of a batch.
 
         Args:
             image: float32 (N, 3, h, w), RGB, normalised by ImageNet's mean and std; h and w multiples of 16.
@@ -259,13 +258,11 @@ class ESPNetv2(nn.Module):
             float32 (N, num_classes, h, w).
 
         Raises:
-            ContractError: h or w is no multiple of 16.
+            ContractError: h or w is not a multiple of 16.
         """
         height, width = int(image.shape[2]), int(image.shape[3])
         if height % STRIDE or width % STRIDE:
-            raise ContractError(
-                f"the input is {height} x {width} px, expected multiples of {STRIDE}; choose such a size"
-            )
+            raise ContractError(f"the input is {height} x {width} px, expected multiples of {STRIDE}")
         x1, x2, x3, x4 = self.base_net(image)
         y = self.bu_dec_l1(x4)  # (N, 64, h/16, w/16)
         y = self.bu_dec_l2(self.bu_br_l2(self.merge_enc_dec_l2(x3) + double(y)))  # (N, 48, h/8, w/8)
@@ -279,11 +276,11 @@ def double(x: Tensor) -> Tensor:
 
 
 def load_espnetv2(path: str | Path) -> ESPNetv2:
-    """The network with its public Cityscapes weights, every one of them used, in evaluation mode.
+    """Load the network with its public Cityscapes weights, in evaluation mode.
 
     Raises:
-        EngineError: no such file, or no file of weights.
-        ContractError: the weights are of another network.
+        EngineError: the file is missing or holds no weights.
+        ContractError: the weights belong to another network.
     """
     weights = load_weights(path)
     net = ESPNetv2()

@@ -20,16 +20,16 @@ from .espnetv2 import STRIDE, ESPNetv2, load_espnetv2
 __all__ = ["SegmentationGraph", "export_espnetv2"]
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, pixel values, RGB
-# Of the input, px. The public weights were trained at 512 x 1024; photographs of 4:3 are labelled better at this size
-# (40 of CamVid: mean IoU 53.7 % against 50.5 %), in less than half the time.
+# Of the input, px. The public weights were trained at 512 x 1024. On 4:3 photographs this size is better (40 of CamVid:
+# mean IoU 53.7 % against 50.5 %) and takes less than half the time.
 HEIGHT, WIDTH = 384, 512
 OPSET = 17
 
 
 class SegmentationGraph(nn.Module):
-    """The network with its preprocessing and without its void class: what `structvpr train labels` runs.
+    """The network with its preprocessing and without the logit of void, for `structvpr train labels`.
 
-    A map of training images wants the likeliest class of the 19 everywhere, so the logit of void is left out.
+    Label maps for training need one of the 19 classes at every pixel.
     """
 
     def __init__(self, net: ESPNetv2) -> None:
@@ -43,24 +43,24 @@ class SegmentationGraph(nn.Module):
 
 
 def export_espnetv2(weights: str | Path, onnx_path: str | Path, height: int = HEIGHT, width: int = WIDTH) -> None:
-    """Write the network as an ONNX file that `structvpr train labels` runs without further options.
+    """Write an ONNX file that `structvpr train labels` runs without further options.
 
     Args:
         weights: `espnetv2_s_2.0_city_1024x512.pth`.
-        onnx_path: the file to write; an existing one is replaced in one step.
-        height, width: of the input, px, multiples of 16; the weights were trained at 512 x 1024.
+        onnx_path: the file to write; an existing one is replaced atomically.
+        height, width: of the input, px, multiples of 16.
 
     Raises:
         EngineError: a file cannot be read or written.
-        ContractError: the weights are of another network, or the size does not fit.
+        ContractError: the weights belong to another network, or a side is not a multiple of 16.
     """
     if min(height, width) < STRIDE or height % STRIDE or width % STRIDE:
-        raise ContractError(f"the input is {height} x {width} px, expected multiples of {STRIDE}; choose such a size")
+        raise ContractError(f"the input is {height} x {width} px, expected multiples of {STRIDE}")
     graph = SegmentationGraph(load_espnetv2(weights)).eval()
     import onnx
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The TorchScript exporter is deprecated, but writes opset 17, which older runtimes read.
+        # The deprecated TorchScript exporter writes opset 17, which older runtimes can read.
         warnings.simplefilter("ignore")
         path = Path(folder) / "plain.onnx"
         torch.onnx.export(

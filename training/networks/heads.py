@@ -1,8 +1,8 @@
-"""A head that turns feature maps into a raw descriptor and keeps some spatial layout, and its initial fit.
+"""A descriptor head that keeps some spatial layout, and its initial fit.
 
-Global pooling survives a shift of the viewpoint and loses to night and season; cells of a grid are the other way
-round. A camera in another lane, or on the other side of a path, sees its image shifted sideways, hardly ever up or
-down. So `GridHead` has low, wide cells (many rows, few columns), and keeps the global pools beside them.
+Global pooling is robust to viewpoint shifts, and grid cells are robust to night and season. A camera in another lane
+sees the image shifted sideways, rarely up or down. So `GridHead` combines global pools with low, wide cells (many
+rows, few columns).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def l2_normalize(x: Tensor) -> Tensor:
     Returns:
         float32 (N, D). A row of zeros stays zeros.
     """
-    # Not F.normalize: that exports as ReduceL2, Clip and Expand, which TensorRT 8 and ONNX Runtime's
-    # quantiser handle badly. This exports as Mul, ReduceSum, Add, Sqrt, Reciprocal, Mul.
+    # F.normalize exports as ReduceL2, Clip and Expand, which TensorRT 8 and ONNX Runtime's quantiser handle badly.
+    # This exports as Mul, ReduceSum, Add, Sqrt, Reciprocal, Mul.
     return x * torch.rsqrt((x * x).sum(dim=1, keepdim=True) + 1e-12)
 
 
@@ -38,9 +38,8 @@ def l2_normalize(x: Tensor) -> Tensor:
 def average_cells(x: Tensor, rows: int, columns: int) -> Tensor:
     """Mean of a feature map over the cells of a grid.
 
-    Borders between cells need not fall between features: a feature counts in each cell by the share of its
-    area that lies there. Linear bottlenecks give negative values too, and these say as much as the positive
-    ones: nothing is clipped.
+    A feature on a border counts in each cell by the share of its area there. Negative values, which linear bottlenecks
+    produce, are not clipped: they are as informative as positive ones.
 
     Args:
         x: float32 (N, C, h, w).
@@ -49,15 +48,15 @@ def average_cells(x: Tensor, rows: int, columns: int) -> Tensor:
     Returns:
         float32 (N, C, rows, columns).
     """
-    # Two products with constants, not adaptive pooling: that exports only where the sizes divide. int(): an
-    # exporter that traces must record numbers here, not arithmetic on shapes.
+    # Adaptive pooling exports only where the sizes divide, so this multiplies by two constants. int(): a tracing
+    # exporter must record numbers here, not shape arithmetic.
     down = area_weights(int(x.shape[2]), rows).to(x)  # (rows, h)
     across = area_weights(int(x.shape[3]), columns).to(x)  # (columns, w)
     return down @ (x @ across.T)  # (N, C, h, w) -> (N, C, h, columns) -> (N, C, rows, columns)
 
 
 def area_weights(size: int, cells: int) -> Tensor:
-    """How much of each of `cells` equal parts of an axis each of `size` features fills: float32 (cells, size)."""
+    """Share of each of `cells` equal parts of an axis that each of `size` features fills: float32 (cells, size)."""
     feature = torch.arange(size, dtype=torch.float64)
     border = torch.arange(cells + 1, dtype=torch.float64) * size / cells
     begin, end = border[:-1, None], border[1:, None]  # (cells, 1) each
@@ -66,27 +65,27 @@ def area_weights(size: int, cells: int) -> Tensor:
 
 
 class GridHead(nn.Module):
-    """Cells of the middle map and global pools, each projected to a short unit vector, side by side.
+    """Grid cells of the middle map and global pools, each projected to a unit vector, concatenated.
 
-    F = [ L2(W_1 cells + b_1) ; global_weight * L2(W_2 pools + b_2) ], `cells` being the map's mean over each cell
-    of the grid and `pools` the descriptor of the paper's head. The similarity of two images is so a fixed mean of
-    two cosines: one that knows where things are, one that does not care.
+    F = [ L2(W_1 cells + b_1) ; global_weight * L2(W_2 pools + b_2) ], where `cells` is the map's mean over each cell
+    and `pools` is the descriptor of the paper's head. So the similarity of two images is a fixed weighted mean of two
+    cosines: one depends on layout, the other does not.
 
-    The projections start as parts of random rotations, which keep similarities roughly; `fit_grid_head` gives
-    them a far better start, from which training gains and from the rotations does not get as far. Ours, not the
-    paper's, which pools globally. Rows, columns and weight were chosen on photographs of the training sets and on
-    drawn towns; 4 to 8 rows, 2 or 3 columns and weights of 0.4 to 0.8 lie within a point of R@1 on the photographs.
+    The projections start as parts of random rotations, which roughly preserve similarities. `fit_grid_head` gives a
+    much better start, and training from it reaches better results. This head is our addition: the paper pools
+    globally. We chose rows, columns and weight on photographs of the training sets and on rendered towns. On the
+    photographs, 4 to 8 rows, 2 or 3 columns and weights of 0.4 to 0.8 lie within a point of R@1.
 
     Args:
-        map_channels: of the map that the cells are taken from.
+        map_channels: of the middle map.
         pools_dim: length of the vector of global pools.
         rows, columns: of the grid.
         grid_dim, global_dim: lengths of the two parts.
-        global_weight: of the second part, against 1 of the first.
+        global_weight: of the second part; the first has weight 1.
 
     Attributes:
         descriptor_dim: grid_dim + global_dim.
-        config: what the checkpoint says of the head, plain values.
+        config: the head's entry in a checkpoint, plain values.
     """
 
     def __init__(
@@ -131,31 +130,31 @@ class GridHead(nn.Module):
         return torch.cat([grid, self.global_weight * whole], dim=1)  # (N, D)
 
     def cells(self, middle: Tensor) -> Tensor:
-        """What the grid's projection reads: float32 (N, map_channels * rows * columns), unit rows."""
+        """Input of the grid's projection: float32 (N, map_channels * rows * columns), unit rows."""
         return l2_normalize(average_cells(middle, self.rows, self.columns).flatten(1))
 
 
 def rotation(dim_in: int, dim_out: int) -> nn.Linear:
-    """A projection that starts as part of a random rotation."""
+    """A projection initialised as part of a random rotation."""
     projection = nn.Linear(dim_in, dim_out)
     nn.init.orthogonal_(projection.weight)
     nn.init.zeros_(projection.bias)
     return projection
 
 
-# --- where the projections start ------------------------------------------------------------------------
+# --- initial projections --------------------------------------------------------------------------------
 
-PRINCIPAL = 640  # components in which the spread within places is measured; further ones are noise of few images
-SHRINKAGE = 0.3  # of that spread towards a sphere
+PRINCIPAL = 640  # components in which the spread within places is measured; the rest is noise
+SHRINKAGE = 0.3  # of that spread towards an isotropic one
 
 
 def fit_grid_head(head: GridHead, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-    """Start the two projections of a head from features of images, by linear algebra.
+    """Initialise the two projections of a head from features of images.
 
     Args:
         head: changed in place.
         batches: (middle map float32 (n, map_channels, h, w), pools float32 (n, pools_dim), places int64 (n,)), see
-            `fit_projection`. Maps are read once and not kept.
+            `fit_projection`. Each batch is read once; maps are not kept.
 
     Raises:
         ContractError: see `fit_projection`.
@@ -167,7 +166,7 @@ def fit_grid_head(head: GridHead, batches: Iterable[tuple[Tensor, Tensor, Tensor
             pools.append(pooled.cpu())
             places.append(place.cpu())
         if not cells:
-            raise ContractError("no image to fit the head on found, expected some thousand; give batches of features")
+            raise ContractError("there is no image to fit the head on; give batches of some thousand images")
         place = torch.cat(places)
         for projection, features in ((head.grid_projection, cells), (head.global_projection, pools)):
             weight, bias = fit_projection(torch.cat(features), place, projection.out_features)
@@ -178,25 +177,26 @@ def fit_grid_head(head: GridHead, batches: Iterable[tuple[Tensor, Tensor, Tensor
 def fit_projection(features: Tensor, places: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Whiten by the spread within places, then keep the directions of the largest spread.
 
-    In words: the mean is taken off and the `PRINCIPAL` largest components are kept; directions in which images of
-    one place differ (light, season, a step aside) are scaled down to a common spread; of the result, the `dim`
-    largest components are kept, and scaled by the power -0.1 of their variance. If no two images are of one
-    place, plain PCA with power -0.25 is made instead.
+    1. Subtract the mean and keep the `PRINCIPAL` largest components.
+    2. Scale directions in which images of one place differ (light, season, viewpoint) to a common spread.
+    3. Keep the `dim` largest components and scale them by their variance to the power of -0.1.
+
+    If no two images show one place, step 2 is skipped and the power is -0.25 (plain PCA).
 
     Args:
         features: float32 (n, d), n > dim.
-        places: int64 (n,); images with one number show one place, images with -1 each another.
+        places: int64 (n,), the place of each image; -1 for an image whose place no other image shows.
         dim: <= d.
 
     Returns:
         weight float32 (dim, d) and bias float32 (dim,), for `weight @ x + bias`.
 
     Raises:
-        ContractError: too few images, or they differ in fewer than `dim` directions.
+        ContractError: there are too few images, they differ in fewer than `dim` directions, or a feature is not finite.
 
     Source: Mikolajczyk and Matas, Improving Descriptors for Fast Tree Matching by Optimal Linear Projection
-    (ICCV 2007); as descriptor whitening Radenović et al. (TPAMI 2019), section 3.3. Powers below the full whitening
-    and the shrinkage are ours; Jégou and Chum (ECCV 2012) show why full whitening of many dimensions hurts.
+    (ICCV 2007); for descriptors, Radenović et al. (TPAMI 2019), section 3.3. The shrinkage and the powers weaker than
+    full whitening are ours; Jégou and Chum (ECCV 2012) show that full whitening of many dimensions hurts.
     """
     features = features.double()
     count, available = features.shape
@@ -206,7 +206,7 @@ def fit_projection(features: Tensor, places: Tensor, dim: int) -> tuple[Tensor, 
             "give more images or a smaller head"
         )
     if not torch.isfinite(features).all():
-        raise ContractError("features hold NaN or infinity, expected finite numbers; check the images and the trunk")
+        raise ContractError("features hold NaN or infinity; check the images and the trunk")
     mean = features.mean(dim=0)
     variance, axes = principal_axes(features - mean, min(max(PRINCIPAL, dim), available, count - 1))
     if len(variance) < dim:
@@ -227,20 +227,20 @@ def fit_projection(features: Tensor, places: Tensor, dim: int) -> tuple[Tensor, 
             f"{count} images differ in {len(variance)} directions, expected at least {dim}; give more varied images"
         )
     weight = (axes @ whitening @ main * variance.pow(power)).T  # (dim, d)
-    weight = weight / (weight @ (features - mean).T).norm(dim=0).mean()  # lengths of 1; cosines do not feel it
+    weight = weight / (weight @ (features - mean).T).norm(dim=0).mean()  # mean length 1; cosines do not change
     return weight.float(), (-weight @ mean).float()
 
 
 def principal_axes(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest variances (k,), and their directions (d, k), of centred rows (n, d); k <= count."""
-    variance, directions = torch.linalg.eigh(centred.T @ centred / len(centred))  # rising: (d,), (d, d)
+    """The largest variances (k,) and their directions (d, k), of centred rows (n, d); k <= count."""
+    variance, directions = torch.linalg.eigh(centred.T @ centred / len(centred))  # ascending: (d,), (d, d)
     variance, directions = variance.flip(0), directions.flip(1)
     k = min(count, int((variance > 1e-10 * variance[0]).sum()))
     return variance[:k], directions[:, :k]
 
 
 def deviations_within_places(features: Tensor, places: Tensor) -> Tensor:
-    """Each image's features less the mean of its place's, for places of several images."""
+    """Features minus the mean of their place, for places with several images: (m, d)."""
     numbers, index, sizes = torch.unique(places, return_inverse=True, return_counts=True)
     sums = features.new_zeros(len(numbers), features.shape[1]).index_add_(0, index, features)
     shared = (sizes[index] > 1) & (places >= 0)

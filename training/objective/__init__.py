@@ -1,1 +1,1 @@
-"""What training minimises: tuples, losses, and the weights of pairs."""
+"""Training objective: tuples, losses, and the weights of pairs."""

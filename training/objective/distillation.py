@@ -1,4 +1,4 @@
-"""Distillation: the stored teacher, and a branch with the FC that the distillation loss sees."""
+"""Distillation: the stored teacher, and a branch with the FC of the distillation loss."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ RIDGE = 0.1  # of the mean variance of a descriptor's values
 
 @dataclass(frozen=True)
 class Teacher:
-    """The segmentation branch as stage 2 uses it: stored descriptors.
+    """The segmentation branch in stage 2, as stored descriptors.
 
     Attributes:
         descriptors: float32 (N, D_t), unit descriptors of all images of the training set.
-        pairs: gives the weight of each pair.
+        pairs: the weight of each pair.
     """
 
     descriptors: Floats
     pairs: PairTable
 
     def loss(self, projected: Tensor, rows: Tuples, asked: Indices, *, distil_positive: bool) -> Tensor:
-        """L_KD of a batch of tuples. Negatives are not distilled.
+        """Compute L_KD of a batch of tuples. Negatives are not distilled.
 
         Args:
             projected: float32 (B (2 + J), D_t), FC of the queries, then of the positives, then of the negatives.
@@ -53,7 +53,7 @@ class Teacher:
 
 
 class Branch(nn.Module):
-    """A branch in training: its network, and in stage 2 the FC of the distillation loss, which is not exported.
+    """A branch in training: its network and, in stage 2, the FC of the distillation loss (not exported).
 
     Args:
         net: the branch.

@@ -1,4 +1,4 @@
-"""The two losses: the triplet loss and the distillation loss."""
+"""The triplet loss and the distillation loss."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def distillation_loss(
         A scalar.
 
     Source: StructVPR (CVPR 2023): feature-based distillation, weighted by sample, through an FC of the student.
-    Reconstructions: the squared error, and the positive's part of it.
+    Reconstructions: the squared error, and its part for the positive.
     """
     error = (projected_query - teacher_query.detach()).square().sum(dim=1)  # (B,)
     if projected_positive is not None:
         error = error + (projected_positive - teacher_positive.detach()).square().sum(dim=1)
-    # Not only weight * error: 0 * inf is nan.
+    # weight * error alone would give nan for 0 * inf.
     return torch.where(weight > 0, weight * error, torch.zeros_like(error)).mean()
 
 

@@ -1,4 +1,4 @@
-"""Hard-negative mining: chooses the tuples to train on, a query, a positive and its hardest negatives."""
+"""Hard-negative mining: choose training tuples of a query, a positive and the hardest negatives."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Tuples:
 
 
 def queries_in_turn(num_queries: int, start: int, count: int, seed: int, weight: Floats | None = None) -> Indices:
-    """Queries `start` to `start + count` of an endless random sequence, in which each turn has every query once.
+    """Queries `start` to `start + count` of an endless random sequence. Each turn has every query once.
 
     Args:
         num_queries: > 0.
         start, count: which part of the sequence.
         seed: of the sequence.
-        weight: float32 (num_queries,), > 0: draw each turn with replacement, in these proportions; see
+        weight: float32 (num_queries,), > 0: draw each turn with replacement in these proportions, see
             `TrainingSet.query_weight`.
 
     Returns:
@@ -67,8 +67,8 @@ def mine(
 ) -> Tuples:
     """Find each query's positive and hardest negatives under the current network.
 
-    Candidates are random images of the query's region that do not show its place. The hardest are the most similar to
-    the query. A negative outside the margin is kept: it gives no gradient, but every run has the same image passes.
+    Candidates are random images of the query's region that show other places. The hardest are the most similar to the
+    query. Negatives outside the margin are kept: they give no gradient, but every run has the same number of passes.
 
     Args:
         data: the set.

@@ -1,4 +1,4 @@
-"""The table between the two stages: ranks, group and weight of every pair."""
+"""Pair table: ranks, group and distillation weight of every pair, computed between the two stages."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ class PairTable:
 def make_pair_table(
     data: TrainingSet, teacher: Floats, student: Floats, recipe: Recipe, confidence: Floats | None = None
 ) -> PairTable:
-    """Rank every pair under both branches and weigh it.
+    """Rank every pair under both branches and compute its weight.
 
     Args:
         data: the set.
         teacher, student: float32 (N, D), unit descriptors of all images under the two branches of stage 1.
         recipe: threshold, selection and form of the weights.
-        confidence: float32 (N,), of each image's label map, [0, 1]. With `recipe.confidence_weight`, the weight of a
-            pair is multiplied by the confidences of both images.
+        confidence: float32 (N,), of each image's label map, [0, 1]. With `recipe.confidence_weight`, the confidences of
+            both images multiply the weight of a pair.
 
     Raises:
-        DataError: the recipe needs confidences and there are none.
+        DataError: the recipe needs `confidence`, which is None.
     """
     which, positive = pairs_of(data)
     x, y = ranks_of_pairs(data, teacher), ranks_of_pairs(data, student)
@@ -90,7 +90,7 @@ def make_pair_table(
     if recipe.confidence_weight:
         if confidence is None:
             raise DataError(
-                f"{data.name}: its label maps have no confidence, which confidence_weight needs; make them with "
+                f"{data.name}: its label maps have no confidence, but confidence_weight needs it; make them with "
                 "`structvpr train labels` and a network that gives logits"
             )
         phi = phi * confidence[data.queries[which]] * confidence[positive]
@@ -98,7 +98,7 @@ def make_pair_table(
 
 
 def write_pair_table(path: Path, table: PairTable, data: TrainingSet) -> None:
-    """Write the table as CSV with the paths of the images; a reader sees the old file or the new one."""
+    """Write the table as CSV with the paths of the images. An existing file is replaced atomically."""
     with replace_when_done(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

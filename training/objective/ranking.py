@@ -1,4 +1,4 @@
-"""Ranks of true pairs in a training set, and recall."""
+"""Ranks of positive pairs in a training set, and recall."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from ..datasets.training_set import TrainingSet
 __all__ = ["first_right_ranks", "pairs_of", "ranks_of_pairs", "recall_percent"]
 
 BLOCK = 512  # queries whose similarities are in memory at once
-FEW = 32  # up to this many positives of a query, counting is faster than sorting
+FEW = 32  # up to this many positives per query, counting is faster than sorting
 
 
 def pairs_of(data: TrainingSet) -> tuple[Indices, Indices]:
-    """All (query, positive) pairs: which query (into `data.queries`) and which image, two int64 (n,)."""
+    """All (query, positive) pairs: int64 (n,) into `data.queries`, and int64 (n,) images."""
     which = np.repeat(np.arange(len(data.queries)), [len(p) for p in data.positives])
     return which.astype(np.int64), np.concatenate(data.positives).astype(np.int64)
 
 
 def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> Indices:
-    """The rank of each pair's positive for its query, counted from 1, in the order of `pairs_of`.
+    """Rank of each pair's positive for its query, counted from 1, in the order of `pairs_of`.
 
-    A positive is ranked among the database images of the query's region that show other places: other positives do not
-    count (reconstruction). Ties count against the positive, so a network that describes all images alike is wrong
-    everywhere.
+    A positive is ranked among the database images of the query's region that show other places. Other positives do not
+    count (reconstruction). Ties count against the positive, so a network with constant descriptors is always wrong.
 
     Args:
         data: the set.
@@ -53,9 +52,9 @@ def ranks_of_pairs(data: TrainingSet, descriptors: Floats) -> Indices:
 
 
 def first_right_ranks(data: TrainingSet, descriptors: Floats) -> Indices:
-    """For each query, the rank of its first right answer in its region, counted from 1: int64 (Q,).
+    """Rank of each query's first right answer in its region, counted from 1: int64 (Q,).
 
-    All of `data.near` is right. Ties count against, as in `ranks_of_pairs`.
+    All of `data.near` is right. Ties count against the answer, as in `ranks_of_pairs`.
     """
     ranks = np.empty(len(data.queries), np.int64)
     for which, answers, similarity in _similarities(data, descriptors):
@@ -72,12 +71,12 @@ def first_right_ranks(data: TrainingSet, descriptors: Floats) -> Indices:
 
 
 def recall_percent(ranks: Indices, values: Sequence[int] = (1, 5, 10, 20)) -> dict[str, float]:
-    """Recall in percent, by "R@K", from the rank of each query's first right answer."""
+    """Recall in percent, by "R@K", from `first_right_ranks`."""
     return {f"R@{k}": 100.0 * float((ranks <= k).mean()) for k in values}
 
 
 def _similarities(data: TrainingSet, descriptors: Floats) -> Iterator[tuple[Indices, Indices, Floats]]:
-    """Block by block: the queries, the database images of their region, and the cosines (b, m)."""
+    """Iterate over blocks of queries: the queries, their region's database images, and the cosines (b, m)."""
     region_of_query = data.region[data.queries]
     for region in np.unique(region_of_query):
         answers = data.database_of(int(region))

@@ -1,4 +1,4 @@
-"""The partition and the weights of StructVPR: which pairs are distilled, and how much.
+"""StructVPR's partition of pairs into groups, and the distillation weight of each pair.
 
 A pair is a query q and one of its positives p. The rank of the pair under a branch is the rank of p among the database
 images of the query's region, ordered by similarity to q.
@@ -7,10 +7,10 @@ images of the query's region, ordered by similarity to q.
     y   rank under the RGB branch, the student
     N   rank up to which a branch counts as right
 
-    D1  x <= N < y       the teacher is right and the student is not
+    D1  x <= N < y       the teacher is right and the student is wrong
     D2  x <= y <= N      both are right, the teacher is at least as good
     D3  y < x <= N       both are right, the student is better
-    D4  x > N            the teacher is wrong: never distilled
+    D4  x > N            the teacher is wrong: weight 0
 
 Source: StructVPR (CVPR 2023), group partition, from the authors' poster. D2 includes x = y, because the poster's
 sample ratios sum to 100 %.
@@ -31,7 +31,7 @@ __all__ = ["Group", "group_shares", "pair_weights", "partition", "selected"]
 
 
 class Group(IntEnum):
-    """The groups of pairs, see above."""
+    """Group of a pair, see the module."""
 
     D1 = 1
     D2 = 2
@@ -40,7 +40,7 @@ class Group(IntEnum):
 
 
 def partition(teacher_rank: Indices, student_rank: Indices, threshold: int) -> npt.NDArray[np.int8]:
-    """The group of each pair.
+    """Find the group of each pair.
 
     Args:
         teacher_rank: int64 (n,), x, >= 1.
@@ -63,7 +63,7 @@ def partition(teacher_rank: Indices, student_rank: Indices, threshold: int) -> n
 
 
 def selected(teacher_rank: Indices, student_rank: Indices, threshold: int, pairs: str) -> npt.NDArray[np.bool_]:
-    """Which pairs a row of the paper's ablation distils.
+    """Select the pairs that a row of the paper's ablation distils.
 
     Args:
         teacher_rank: int64 (n,), x, >= 1.
@@ -76,7 +76,7 @@ def selected(teacher_rank: Indices, student_rank: Indices, threshold: int, pairs
         bool (n,).
 
     Raises:
-        ValueError: as `partition`, or there is no such selection.
+        ValueError: as `partition`, or the selection is unknown.
     """
     x, y = _checked(teacher_rank, student_rank, threshold)
     groups = partition(x, y, threshold)
@@ -104,15 +104,14 @@ def pair_weights(
 ) -> Floats:
     """phi(x, y): the weight of each pair in the distillation loss.
 
-    The paper requires that phi grows with the teacher's knowledge (small x) and with its lead over the student
-    (y - x), and is 0 for D4. We found no published formula, so both forms are reconstructions. Ranks are heavy-tailed,
-    hence the logarithms:
+    In the paper, phi grows with the teacher's knowledge (small x) and with its lead over the student (y - x), and is 0
+    for D4. We found no published formula, so both forms are reconstructions. The logarithms are for heavy-tailed ranks:
 
         log_rank   level = 1 - ln(x) / ln(N + 1),  gap = ln(min(y, most) / x),  phi = level * 2 sigmoid(gap / tau)
         linear     phi = (1 - (x - 1) / N) * (1 + clip((y - x) / N, -1, 1))
 
-    Both are 0 for x > N, and are divided by their mean over the pairs with x <= N. So the loss has the same scale as
-    with a weight of 1 for all of these pairs.
+    Both are 0 for x > N. They are divided by their mean over the pairs with x <= N, so the loss has the same scale as
+    with weight 1 for all these pairs.
 
     Args:
         teacher_rank: int64 (n,), x, >= 1.
@@ -120,13 +119,13 @@ def pair_weights(
         threshold: N, >= 1.
         form: "log_rank" or "linear".
         tau: temperature of the gap, > 0; only for "log_rank".
-        most: larger student ranks count as this one, >= 1.
+        most: larger student ranks are clipped to this, >= 1; a `most` below N counts as N.
 
     Returns:
         float32 (n,): positive where x <= N, and exactly 0 elsewhere.
 
     Raises:
-        ValueError: shapes differ, a rank or the threshold is below 1, or there is no such form.
+        ValueError: as `partition`, or the form is unknown.
     """
     x, y = _checked(teacher_rank, student_rank, threshold)
     right = x <= threshold

@@ -4,15 +4,14 @@
     poses = traverse(300.0, spacing_m=2.5, seed=1)
     write_traverse(folder, world, poses, DAY, traverse_seed=1)
 
-Needs numpy and OpenCV only. The same seeds, pose and conditions give the same bytes, in any process on one build
-of both.
+It needs only numpy and OpenCV. With one build of both, the same seeds, pose and conditions give the same bytes.
 
-    kinds, street, traffic       what stands there: what stays, and what comes and goes
-    quads, textures, facades     what it is made of
-    camera, render, develop      how it becomes a frame
+    kinds, street, traffic       fixed and moving objects
+    quads, textures, facades     geometry and textures
+    camera, render, develop      from geometry to frame
     conditions, light,
-    weather, seasons             when, and in which weather
-    drives, plan, towns          many streets, driven along in many conditions, as a data set on disk
+    weather, seasons             time, season and weather
+    drives, plan, towns          many streets and drives as a data set on disk
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ __all__ = [
     "write_traverse",
 ]
 
-KNOT_SPACING_M = 15.0  # lateral offset and heading change over about this distance
+KNOT_SPACING_M = 15.0  # distance over which lateral offset and heading change
 SPEED_M_PER_S = 8.0
 COLUMNS = ("image", "x_m", "y_m", "z_m", "heading_deg", "timestamp_s", "name", "traverse")
 
@@ -61,7 +60,7 @@ class View:
 
     Attributes:
         frame: uint8 (H, W, 3), RGB.
-        labels: uint8 (H, W), the Cityscapes train id of what each pixel of the frame shows; see `LABELS`.
+        labels: uint8 (H, W), Cityscapes train id of each pixel, see `LABELS`.
     """
 
     frame: npt.NDArray[np.uint8]
@@ -69,18 +68,18 @@ class View:
 
 
 class World:
-    """One street along the x axis, from x = 0 to `length_m`, and on past both ends: there is always a view."""
+    """One street along the x axis, from x = 0 to `length_m`. Objects continue past both ends."""
 
     def __init__(self, seed: int = 0, length_m: float = 300.0, kind: str = "terrace"):
-        """Build the street: about a second for 300 m.
+        """Build the street, which takes about 1 s for 300 m.
 
         Args:
-            seed: >= 0. Another seed, another street.
+            seed: >= 0.
             length_m: of the part to drive along, > 0.
-            kind: one of `KINDS`, or "any": drawn by the seed.
+            kind: one of `KINDS`, or "any" to draw it from the seed.
 
         Raises:
-            ValueError: `seed` or `length_m` is out of range, or there is no such kind.
+            ValueError: `seed` or `length_m` is out of range, or the kind is unknown.
         """
         if seed < 0:
             raise ValueError(f"seed is {seed}, expected 0 or more")
@@ -101,16 +100,16 @@ class World:
         traverse_seed: int = 0,
         moving_per_100m: float = 0.0,
     ) -> View:
-        """The view from one pose.
+        """Render the view from one pose.
 
         Args:
-            pose: inside the street: the camera sees no houses from within.
+            pose: in the street, not inside a house.
             conditions: hour, weather and camera settings. Labels do not depend on them.
             height: of the frame, px, >= 32.
             width: of the frame, px, >= 32.
-            traverse_seed: >= 0; cars, people, clouds and the camera's noise of this drive.
-            moving_per_100m: vehicles that drive along or towards the camera, on average and on either lane, >= 0.
-                They move as if the camera drove 8 m/s.
+            traverse_seed: of the cars, people, clouds and camera noise of this drive, >= 0.
+            moving_per_100m: average number of moving vehicles per 100 m of each lane, [0, 100). They move as if the
+                camera drove at 8 m/s.
 
         Raises:
             ValueError: a figure is out of range.
@@ -133,7 +132,7 @@ class World:
         dress = wardrobe(conditions, traverse_seed)
         scene = Quads.concatenate(parts)
         buffer = paint(scene, pose, height, width, self.seed, skyline=street.skyline, dress=dress)
-        # The bits of the pose's numbers seed the sensor: frames do not depend on the order of rendering.
+        # The pose's bits seed the sensor, so frames do not depend on the order of rendering.
         bits = np.array([pose.x_m, pose.y_m, pose.heading_deg]).view(np.uint32)
         rng = np.random.default_rng([self.seed, traverse_seed, *bits.tolist()])
         frame = develop(buffer, conditions, traverse_seed, rng, seed=self.seed, street=street)
@@ -150,16 +149,16 @@ def traverse(
     lateral_jitter_m: float = 0.2,
     heading_jitter_deg: float = 1.0,
 ) -> list[Pose]:
-    """A drive along the street, its lateral offset and heading wandering slowly.
+    """A drive along the street with slowly varying lateral offset and heading.
 
     Args:
-        length_m: drive until x reaches this (excluded).
+        length_m: x at the end of the drive (excluded).
         spacing_m: between two poses along x, > 0.
-        seed: of the wandering, >= 0.
+        seed: of the variation, >= 0.
         start_m: x of the first pose.
         lateral_m: mean offset, left positive.
-        lateral_jitter_m: standard deviation of the offset round its mean, >= 0.
-        heading_jitter_deg: standard deviation of the heading round 0, >= 0.
+        lateral_jitter_m: standard deviation of the offset around its mean, >= 0.
+        heading_jitter_deg: standard deviation of the heading around 0, >= 0.
 
     Raises:
         ValueError: a figure is out of range.
@@ -189,22 +188,21 @@ def write_traverse(
     labels: bool = False,
     poses_csv: Path | None = None,
 ) -> None:
-    """Render a drive into a folder: 0000.png, 0001.png, ... and a table of where they were taken.
+    """Render a drive into a folder: 0000.png, 0001.png, ... and a table of their positions.
 
-    The table is written last and in one step, and one that is there already is removed first: a table never names
-    images that an interrupted run did not write.
+    An old table is removed first, and the new one is written last and atomically. So no table names missing images.
 
     Args:
-        folder: made if missing. Images of the same names are overwritten.
+        folder: created if missing. Images of the same names are overwritten.
         world: to render.
         poses: in driving order.
         conditions: of all frames.
         traverse_seed: see `World.render`.
         height: of the frames, px.
         width: of the frames, px.
-        progress: called after each frame with the number done and the number of all.
+        progress: called after each frame with the number done and the total.
         labels: also write label maps, to `folder`/labels/0000.png, ...
-        poses_csv: the table; `folder`/places.csv unless given. Images are named relative to `folder` either way.
+        poses_csv: the table, by default `folder`/places.csv. It names images relative to `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "places.csv" if poses_csv is None else poses_csv
@@ -234,12 +232,12 @@ def write_traverse(
     partial.replace(table)
 
 
-# A day and a dusk traverse may be rendered in turns.
+# Large enough to render a day and a dusk traverse in turns.
 _traffic = functools.lru_cache(maxsize=2)(lay_out_traffic)
 _moving = functools.lru_cache(maxsize=2)(lay_out_moving)
 
 
 def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    # imencode and not imwrite, which reports a full disk by returning False.
+    # imencode, as imwrite only returns False on a full disk.
     _, encoded = cv2.imencode(".png", pixels)
     path.write_bytes(encoded.tobytes())

@@ -1,7 +1,7 @@
 """The camera: its pose and its projection.
 
-Axes: x along the street, y to the left, z up, metres. In the camera: right, down, forward. Pixels: columns u and rows
-v, whole numbers at the pixels' centres.
+World axes: x along the street, y to the left, z up, metres. Camera axes: right, down, forward. Pixels: columns u and
+rows v; pixel centres have integer coordinates.
 
 Source: pin-hole camera without distortion, Hartley and Zisserman, Multiple View Geometry (2nd ed., chapter 6).
 """
@@ -23,14 +23,14 @@ CAMERA_HEIGHT_M = 1.5
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the camera is and looks, on the plane of the world.
+    """Position and direction of the camera.
 
     Attributes:
         x_m: along the street.
-        y_m: across it, left positive, 0 in the middle.
+        y_m: across it, left positive, 0 at the middle.
         heading_deg: 0 along +x, counter-clockwise positive.
         height_m: over the ground, > 0.
-        pitch_deg: upwards positive; a small one, drawn as a shift of the image, as a shift lens would.
+        pitch_deg: upwards positive, small; rendered as an image shift, like a shift lens.
     """
 
     x_m: float
@@ -41,7 +41,7 @@ class Pose:
 
 
 class Camera:
-    """A pin-hole camera, upright, looking along the pose's heading."""
+    """An upright pin-hole camera along the pose's heading."""
 
     def __init__(self, pose: Pose, height: int, width: int):
         self.pose, self.height, self.width = pose, height, width

@@ -13,30 +13,30 @@ SEASONS = ("spring", "summer", "autumn", "winter")
 
 @dataclass(frozen=True)
 class Conditions:
-    """When, in which weather and with which camera settings a frame is taken.
+    """Time, season, weather and camera settings of a frame.
 
     Attributes:
-        name: word for files and tables, e.g. "day".
-        hour: local solar time, [0, 24). The sun rises at 6 behind a camera that looks along +x, passes on its
-            left, and sets at 18 ahead of it.
+        name: for files and tables, e.g. "day".
+        hour: local solar time, [0, 24). For a camera that looks along +x, the sun rises at 6 behind it, passes on the
+            left, and sets at 18 ahead.
         exposure_ev: stops relative to the day's exposure, [-4, 4].
         noise_levels: standard deviation of the sensor's noise, grey levels of 255, [0, 64].
-        blur_px: standard deviation of the lens' and motion's blur, pixels of the frame, [0, 8].
+        blur_px: standard deviation of the blur, pixels of the frame, [0, 8].
         haze_per_m: extinction coefficient, [0, 1]; 0.0005 is clear air, 0.03 is fog.
         cloud_cover: share of the sky, [0, 1].
-        season: one of `SEASONS`; what trees wear.
-        snow: how much of what faces the sky is covered, [0, 1].
-        rain: wet ground that mirrors, drops in the air, [0, 1].
-        overcast: how much a closed cover of clouds takes sun and blue from the sky, [0, 1].
-        lamp_pools: how much street lamps light what is near them and nothing else, [0, 1]; 0 is one even glow.
+        season: one of `SEASONS`; changes the trees.
+        snow: covered share of surfaces that face the sky, [0, 1].
+        rain: wet, reflecting ground and drops in the air, [0, 1].
+        overcast: how far clouds remove the sun and the blue of the sky, [0, 1].
+        lamp_pools: how far lamp light is limited to the surroundings of each lamp, [0, 1]; 0 is uniform light.
         headlights: of the camera's own vehicle, [0, 1].
-        lit_windows: share of the houses with a light on once it is dark, [0, 1].
-        colour_temperature_k: what the light's colour is taken for, kelvin, [2000, 20000]; below 6500 the frame turns
-            blue, above it yellow, as with a camera set to that white balance.
-        motion_blur_px: length of the trail that a point leaves, pixels of the frame, [0, 32].
+        lit_windows: share of houses with lit windows after dark, [0, 1].
+        colour_temperature_k: white balance of the camera, kelvin, [2000, 20000]; below 6500 the frame turns blue, above
+            it yellow.
+        motion_blur_px: length of a point's trail, pixels of the frame, [0, 32].
 
     Raises:
-        ValueError: a figure is outside its range.
+        ValueError: a value is out of range.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Conditions:
 
     @property
     def sun_elevation_deg(self) -> float:
-        """Height of the sun over the horizon on an equinox at 35 degrees latitude."""
+        """Elevation of the sun on an equinox at 35 degrees latitude."""
         return math.degrees(math.asin(math.cos(math.radians(35.0)) * math.sin(self._sun_angle)))
 
     @property
     def sun_azimuth_deg(self) -> float:
-        """Direction of the sun on the ground: 0 along +x, counter-clockwise positive."""
+        """Azimuth of the sun: 0 along +x, counter-clockwise positive."""
         return 180.0 - math.degrees(self._sun_angle)
 
     @property

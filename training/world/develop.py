@@ -1,6 +1,6 @@
 """Turn a painted view into a frame: light, weather, air, sky, lens.
 
-Colour and surface byte come from the G-buffer; nothing here can move a label.
+The G-buffer gives colours and surface bytes. This module cannot change labels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .weather import darken_wet, lamp_light, let_rain_fall, mirror_in_puddles, s
 
 __all__ = ["develop"]
 
-CLOUD_PX_PER_HEIGHT = 90.0  # texels over a distance on the ground that equals the height of the clouds
+CLOUD_PX_PER_HEIGHT = 90.0  # texels per horizontal distance equal to the clouds' height
 NOWHERE = np.empty((0, 2))
 
 
@@ -33,15 +33,15 @@ def develop(
     seed: int = 0,
     street: Street | None = None,
 ) -> Bytes:
-    """Put light on a painted view and take the picture.
+    """Light a painted view and turn it into a frame.
 
     Args:
         buffer: from `paint`.
         conditions: hour, weather, camera settings.
         weather_seed: of the clouds.
-        rng: this frame's own, for exposure and noise.
+        rng: of this frame, for exposure and noise.
         seed: of the snow on the ground.
-        street: whose lamps make pools of light; without it there are none.
+        street: its lamps make pools of light; None for no pools.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -67,11 +67,11 @@ def develop(
 
     fade = (1.0 - np.exp(-conditions.haze_per_m * np.arange(256.0))).astype(np.float32)
     distances = buffer.distances[::OVERSAMPLING, ::OVERSAMPLING]
-    _, is_sky = cv2.threshold(surfaces, LABEL_MASK, 255, cv2.THRESH_BINARY_INV)  # light of its own, also behind twigs
+    _, is_sky = cv2.threshold(surfaces, LABEL_MASK, 255, cv2.THRESH_BINARY_INV)  # also behind twigs
     sky_share = cv2.resize(is_sky, size, interpolation=cv2.INTER_AREA).astype(np.float32)[..., np.newaxis] / 255.0
     fade_here = fade.take(distances)[..., np.newaxis]
     if conditions.haze_per_m <= CLEAR_PER_M:
-        # Edges against the sky come out a few levels too bright; the frames of DAY and DUSK are to stay as they are.
+        # Edges against the sky are a few levels too bright. This is kept, so that DAY and DUSK frames do not change.
         scene += (horizon_colour(conditions) - scene) * (fade_here * (1.0 - sky_share))
     else:
         scene += (horizon_colour(conditions) * (1.0 - sky_share) - scene) * fade_here
@@ -80,16 +80,16 @@ def develop(
         mirror_in_puddles(scene, surfaces, buffer.camera, conditions.rain)
         let_rain_fall(scene, conditions, rng)
 
-    _, is_lamp = cv2.threshold(surfaces, surface("road", Light.LAMP) - 1, 255, cv2.THRESH_BINARY)  # whatever the label
+    _, is_lamp = cv2.threshold(surfaces, surface("road", Light.LAMP) - 1, 255, cv2.THRESH_BINARY)  # any label
     lamps = cv2.resize(is_lamp, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
     return expose(scene, lamps, conditions, rng)
 
 
 def _add_sky(scene: Floats, share: Floats, pose: Pose, conditions: Conditions, seed: int) -> None:
-    """Add the sky to each pixel of `scene` (H, W, 3), by the share (H, W, 1) of the pixel that is sky."""
+    """Add the sky to `scene` (H, W, 3), by the share of sky in each pixel (H, W, 1)."""
     height, width = scene.shape[:2]
-    camera = Camera(pose, height // 2, width // 2)  # the sky has no edges: half the resolution will do
-    # Clouds hang on a level plane above the camera: the same homography as the ground's, upside down.
+    camera = Camera(pose, height // 2, width // 2)  # half the resolution: the sky has no edges
+    # Clouds lie on a level plane above the camera: the ground's homography, upside down.
     homography = np.diag([CLOUD_PX_PER_HEIGHT, CLOUD_PX_PER_HEIGHT, 1.0]) @ camera.pixels_to_plane(-1.0)
     thickness = cv2.warpPerspective(
         fractal_tile(seed),
@@ -103,6 +103,6 @@ def _add_sky(scene: Floats, share: Floats, pose: Pose, conditions: Conditions, s
     elevations = np.arctan(up[:, np.newaxis] / np.hypot(1.0, right)).astype(np.float32)  # (h, w)
     azimuths = np.broadcast_to(-np.arctan(right), elevations.shape).astype(np.float32)
     clouds = np.clip((thickness.astype(np.float32) / 255.0 - 1.0 + conditions.cloud_cover) * 3.0, 0.0, 1.0)
-    clouds *= np.clip(elevations / 0.08, 0.0, 1.0)  # thin out towards the horizon, and there are none below it
+    clouds *= np.clip(elevations / 0.08, 0.0, 1.0)  # thin towards the horizon, none below it
     sky = sky_colours(azimuths + np.float32(math.radians(pose.heading_deg)), elevations, clouds, conditions)
     scene += cv2.resize(sky, (width, height)) * share

@@ -13,7 +13,7 @@ __all__ = ["CONDITIONS", "Drive", "draw_queries", "draw_reference"]
 
 Figures = dict[str, float | str]
 
-# What appearance alone finds hard is drawn more often than the rest, whose weight is 1.
+# Conditions that are hard by appearance have a weight above 1.
 WEIGHTS = {"night": 2.0, "wetnight": 1.5, "snow": 1.5, "dark": 1.5}
 OTHER_LANE_SHARE = 0.2
 
@@ -23,17 +23,17 @@ class Drive:
     """One drive.
 
     Attributes:
-        name: of the traverse: its conditions and, for queries, a number.
+        name: of the traverse: the conditions and, for queries, a number.
         conditions: hour, weather, camera.
         start_m: x of the first frame.
         lateral_m: mean offset from the middle of the street, left positive.
-        lateral_jitter_m: standard deviation of the offset round it.
+        lateral_jitter_m: standard deviation of the offset.
         heading_deg: mean heading.
-        heading_jitter_deg: standard deviation of the heading round it.
+        heading_jitter_deg: standard deviation of the heading.
         height_m: of the camera.
         pitch_deg: of the camera.
         moving_per_100m: see `World.render`.
-        traverse_seed: likewise, of cars, people and clouds.
+        traverse_seed: see `World.render`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Drive:
 
 
 def draw_reference(rng: np.random.Generator) -> Drive:
-    """A moderate day on the right lane."""
+    """A drive by day on the right lane, in moderate conditions."""
     figures: Figures = {
         "hour": rng.uniform(9.0, 16.0),
         "cloud_cover": rng.uniform(0.2, 0.7),
@@ -61,7 +61,7 @@ def draw_reference(rng: np.random.Generator) -> Drive:
 
 
 def draw_queries(rng: np.random.Generator, count: int, spacing_m: float) -> list[Drive]:
-    """As many drives, each in other conditions as long as `CONDITIONS` has others."""
+    """Draw `count` drives. Conditions repeat only when `CONDITIONS` has no others left."""
     names, weights = list(CONDITIONS), np.array([WEIGHTS.get(name, 1.0) for name in CONDITIONS])
     drives: list[Drive] = []
     while len(drives) < count:
@@ -75,7 +75,7 @@ def draw_queries(rng: np.random.Generator, count: int, spacing_m: float) -> list
                 "colour_temperature_k": 6500.0 * float(np.exp(rng.normal(0.0, 0.1))),
                 **CONDITIONS[name](rng),
             }
-            # Most stay on the lane. Another lane may come on top of another hour or season.
+            # Most keep the lane. Another lane may be combined with another hour or season.
             lateral = -1.2 + rng.normal(0.0, 0.5)
             if name == "lane" or rng.random() < OTHER_LANE_SHARE:
                 lateral = rng.uniform(1.0, 2.4)

@@ -1,6 +1,6 @@
 """House fronts, by which the places of the synthetic street are recognised.
 
-Houses of a block share a `FacadeStyle` from a small stock, so neighbours look alike and streets repeat themselves.
+Houses of a block share a `FacadeStyle` from a small stock, so neighbours and streets look alike.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GLASS: Colour = (74, 84, 96)
 
 @dataclass(frozen=True)
 class FacadeStyle:
-    """What the houses of one block have in common. Lengths in metres."""
+    """Common style of the houses of a block. Lengths in metres."""
 
     wall: Colour
     trim: Colour
@@ -55,12 +55,12 @@ class FacadeStyle:
 
     @property
     def height_m(self) -> float:
-        """From the ground to the eaves."""
+        """Height of the eaves."""
         return SHOP_HEIGHT_M + (self.storeys - 1) * self.storey_m
 
 
 def draw_style(rng: np.random.Generator) -> FacadeStyle:
-    """A style for a block, from a small stock: streets repeat themselves."""
+    """Draw the style of a block from a small stock."""
     wall = int(rng.integers(len(WALLS)))
     tall = bool(rng.random() < 0.55)
     return FacadeStyle(
@@ -83,7 +83,7 @@ def draw_style(rng: np.random.Generator) -> FacadeStyle:
 
 
 def facade(rng: np.random.Generator, style: FacadeStyle, width_m: float, light: Light) -> Texture:
-    """The front of one house: storeys of windows over a ground floor of shops or doors."""
+    """Front of a house: storeys of windows above a ground floor with shops or doors."""
     height_m = style.height_m
     canvas = Canvas(width_m, height_m, FACADE_PX_PER_M, "building", light)
     canvas.rectangle(0.0, 0.0, width_m, height_m, style.wall)
@@ -119,7 +119,7 @@ def facade(rng: np.random.Generator, style: FacadeStyle, width_m: float, light: 
 
 
 def _mural(canvas: Canvas, rng: np.random.Generator, width_m: float, height_m: float) -> None:
-    """A poster or a painting on the wall: what a person would remember the place by."""
+    """A poster or a painting on the wall, as a distinctive feature."""
     wide, tall = rng.uniform(2.0, 0.5 * width_m), rng.uniform(1.5, 2.6)
     left, top = (
         rng.uniform(0.3, width_m - wide - 0.3),
@@ -169,7 +169,7 @@ def _shop_front(canvas: Canvas, rng: np.random.Generator, style: FacadeStyle, wi
         board = Light.LAMP if rng.random() < 0.4 else canvas.light
         canvas.rectangle(left, top, right, top + 0.7, shade(accent, 0.6), board)
         pen = left + rng.uniform(0.3, 1.0)
-        while pen < right - 0.6:  # letters that nobody can read
+        while pen < right - 0.6:  # illegible letters
             stroke = rng.uniform(0.1, 0.35)
             canvas.rectangle(pen, top + rng.uniform(0.15, 0.25), pen + stroke, top + 0.55, (226, 220, 204), board)
             pen += stroke + rng.uniform(0.08, 0.2)
@@ -207,7 +207,7 @@ def _house_front(
 
 
 def side_wall(rng: np.random.Generator, style: FacadeStyle, depth_m: float, light: Light) -> Texture:
-    """The windowless side of a house, seen over lower neighbours and from gaps."""
+    """Windowless side of a house, visible above lower neighbours and in gaps."""
     canvas = Canvas(depth_m, style.height_m, FACADE_PX_PER_M // 2, "building", light)
     canvas.rectangle(0.0, 0.0, depth_m, style.height_m, shade(style.wall, 0.88))
     canvas.weather(rng, 9.0)

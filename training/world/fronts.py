@@ -15,7 +15,7 @@ GLASS: tuple[Colour, ...] = ((66, 86, 104), (84, 98, 100), (58, 72, 84))
 
 
 def hall_front(rng: np.random.Generator, width_m: float, height_m: float, light: Light) -> Texture:
-    """A bay of a factory: corrugated or brick, a band of windows, a gate or none."""
+    """Bay of a factory: corrugated or brick, a band of windows, perhaps a gate."""
     canvas = Canvas(width_m, height_m, FACADE_PX_PER_M, "building", light)
     wall = shade(CONCRETE[rng.integers(len(CONCRETE))], rng.uniform(0.8, 1.1))
     canvas.rectangle(0.0, 0.0, width_m, height_m, wall)
@@ -41,7 +41,7 @@ def hall_front(rng: np.random.Generator, width_m: float, height_m: float, light:
 
 
 def office_front(rng: np.random.Generator, width_m: float, height_m: float, light: Light) -> Texture:
-    """Glass in bands or in a grid."""
+    """Front of an office: glass in bands or in a grid."""
     canvas = Canvas(width_m, height_m, FACADE_PX_PER_M // 2, "building", light)
     wall = shade(CONCRETE[rng.integers(len(CONCRETE))], rng.uniform(0.8, 1.2))
     glass = GLASS[rng.integers(len(GLASS))]
@@ -62,7 +62,7 @@ def office_front(rng: np.random.Generator, width_m: float, height_m: float, ligh
 
 
 def blank_front(rng: np.random.Generator, width_m: float, height_m: float, label: str, light: Light) -> Texture:
-    """A wall with nothing on it but stains, now and then a picture that somebody sprayed."""
+    """A wall with stains and sometimes a graffito."""
     canvas = Canvas(width_m, height_m, FACADE_PX_PER_M, label, light)
     wall = shade(CONCRETE[rng.integers(len(CONCRETE))], rng.uniform(0.75, 1.1))
     canvas.rectangle(0.0, 0.0, width_m, height_m, wall)
@@ -79,7 +79,7 @@ def blank_front(rng: np.random.Generator, width_m: float, height_m: float, label
 
 
 def church_front(rng: np.random.Generator, width_m: float, height_m: float, light: Light, wall: Colour) -> Texture:
-    """Stone with tall windows and a clock or a round window."""
+    """Front of a church: stone, tall windows, a clock or a round window."""
     canvas = Canvas(width_m, height_m, FACADE_PX_PER_M // 2, "building", light)
     canvas.rectangle(0.0, 0.0, width_m, height_m, wall)
     canvas.weather(rng, 8.0)

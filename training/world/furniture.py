@@ -39,12 +39,12 @@ def lay_crossing(street: QuadsBuilder, x: float, kerb_m: float) -> None:
         street.box((x - 0.65, x - 0.4), (y - 0.16, y + 0.16), (2.2, 3.2), "traffic light", (34, 36, 36))
         for bottom, colour in ((2.88, (200, 48, 40)), (2.58, (90, 74, 28)), (2.28, (24, 70, 44))):
             left, right = (x - 0.66, y + 0.1), (x - 0.66, y - 0.1)
-            lit = Light.LAMP if bottom > 2.8 else None  # always red: nobody waits for it
+            lit = Light.LAMP if bottom > 2.8 else None  # always red
             street.wall(left, right, (bottom, bottom + 0.2), "traffic light", colour, light=lit)
 
 
 def lay_shelter(street: QuadsBuilder, rng: np.random.Generator, x: float, side: float, kerb_m: float) -> None:
-    """Where a bus stops: a roof, a back of glass, a poster at the end."""
+    """A bus shelter: a roof, a glass back, a poster at the end."""
     near, far = kerb_m + 0.6, kerb_m + 1.9
     street.begin(Layer.THINGS, x + 1.6, side * far)
     ys = across(side, near, far)

@@ -16,7 +16,7 @@ PARKING_EVERY_M = 6.2
 
 
 def lay_ground(street: QuadsBuilder, rng: np.random.Generator, span: Span, section: Section) -> None:
-    """Carriageway with markings, parking bays, pavements."""
+    """Lay the carriageway with markings, the parking bays and the pavements."""
     start, end = span
     street.begin(Layer.GROUND, 0.0, 0.0)
     kerb_m, edge_m = section.kerb_m, section.lane_edge_m
@@ -37,7 +37,7 @@ def lay_ground(street: QuadsBuilder, rng: np.random.Generator, span: Span, secti
             street.flat((x - 0.05, x + 0.05), across(side, edge_m, kerb_m), "road", PAINT)
         for x in np.arange(start, end, 1.5):  # joints between slabs
             street.flat((x, x + 0.05), across(side, kerb_m, section.house_line_m), "sidewalk", shade(SLABS, 0.82))
-    for _ in range(round((end - start) / 6.0)):  # trenches that were filled, manholes
+    for _ in range(round((end - start) / 6.0)):  # filled trenches, manholes
         x, y = rng.uniform(start, end), rng.uniform(-kerb_m + 1.0, kerb_m - 1.0)
         long, wide = (rng.uniform(1.0, 7.0), rng.uniform(0.5, 1.2)) if rng.random() < 0.6 else (0.7, 0.7)
         street.flat((x, x + long), (y - wide / 2, y + wide / 2), "road", shade(ASPHALT, rng.uniform(0.65, 0.9)))

@@ -27,16 +27,16 @@ def lay_house(
     *,
     plain_sides: bool = False,
 ) -> None:
-    """A house with its front on the house line or up to 0.8 m behind it.
+    """Add a house with its front on the house line or up to 0.8 m behind it.
 
     Args:
         street: to add to.
-        rng: for what its style leaves open.
+        rng: for details outside the style.
         style: of the house.
         house: its ends along the street.
         side: 1 on the left, -1 on the right.
         line_m: distance of the house line from the middle of the street.
-        plain_sides: leave the sides without a texture, where neighbours hide them anyway.
+        plain_sides: no texture on the sides, for use where neighbours hide them.
     """
     x0, x1 = house
     front = side * (line_m + rng.uniform(0.0, 0.8))
@@ -87,7 +87,7 @@ def _lay_awning(
 def lay_garden(
     street: QuadsBuilder, rng: np.random.Generator, x0: float, x1: float, side: float, line_m: float
 ) -> None:
-    """A gap between houses: a lawn and trees behind a wall, a fence or a hedge."""
+    """Add a gap between houses: a lawn and trees behind a wall, a fence or a hedge."""
     behind = line_m - 8.6
     left, right = from_street((x0, x1), side)
     light = Light.MINUS_Y if side > 0 else Light.PLUS_Y
@@ -113,7 +113,7 @@ def lay_garden(
 
 
 def vary(rng: np.random.Generator, style: FacadeStyle) -> FacadeStyle:
-    """A neighbour: the same builder, another coat of paint."""
+    """A neighbouring house: the same style in another colour."""
     storeys = min(max(style.storeys + int(rng.integers(-1, 2)), 2), 6)
     accent = ACCENTS[rng.integers(len(ACCENTS))] if rng.random() < 0.5 else style.accent
     shops = style.shops if rng.random() < 0.8 else not style.shops

@@ -23,14 +23,14 @@ __all__ = ["KINDS", "lay_out_street"]
 
 @dataclass(frozen=True)
 class Kind:
-    """What streets of one kind have in common. Pairs are the least and the most.
+    """Parameters of a kind of street. Pairs are minimum and maximum.
 
     Attributes:
         plots: weight of each of `PLOTS`.
         pavement_m: width of the pavement.
         kerb_m: half the width of the carriageway with its parking bays.
         storeys: of houses.
-        rows_of_trees: chance that a side has one tree after the other.
+        rows_of_trees: probability that a side has a row of trees.
     """
 
     plots: Mapping[str, float]
@@ -40,7 +40,7 @@ class Kind:
     rows_of_trees: float = 0.25
 
 
-# The terrace is laid out by a function of its own, and so keeps its looks whatever is added here.
+# The terrace has its own layout function, so additions here do not change it.
 KINDS: dict[str, Kind | None] = {
     "terrace": None,
     "avenue": Kind(
@@ -67,7 +67,7 @@ KINDS: dict[str, Kind | None] = {
 
 
 def lay_out_street(seed: int, length_m: float, kind: str) -> Street:
-    """A street along the x axis, of one of `KINDS`, or of "any" that the seed draws."""
+    """Lay out a street along the x axis. `kind` is one of `KINDS`, or "any" to draw it from the seed."""
     if kind == "any":
         names = [name for name in KINDS if name != "terrace"]
         kind = names[int(np.random.default_rng([seed, 0xA11]).integers(len(names)))]
@@ -114,7 +114,7 @@ def _lay_plots(side: Side, kind: Kind, start: float, end: float) -> None:
 
 
 def _lay_kerb(side: Side, kind: Kind, start: float, end: float) -> list[tuple[float, float]]:
-    """Lamps, trees in a row or one by one, signs, shelters, columns. Gives the lamps' x and y."""
+    """Lay lamps, trees, signs, shelters and columns. Returns the lamps' x and y."""
     rng, street = side.rng, side.street
     y = side.side * (side.section.kerb_m + 0.5)
     lamps = []

@@ -19,7 +19,7 @@ ROOFS: tuple[Colour, ...] = ((92, 116, 104), (120, 74, 60), (70, 74, 82))
 
 
 def lay_tower(street: QuadsBuilder, rng: np.random.Generator, x: float, y: float) -> None:
-    """Something tall behind the houses, or on a square: church, block of flats, chimney, tank, mast."""
+    """A tall building behind the houses or on a square: church, block of flats, chimney, tank, mast."""
     street.begin(Layer.BUILDINGS, x, y)
     kind = int(rng.integers(5))
     if kind == 0:
@@ -98,7 +98,7 @@ def lay_bridge(street: QuadsBuilder, rng: np.random.Generator, x: float, house_l
     colour = shade(CONCRETE[rng.integers(len(CONCRETE))], rng.uniform(0.6, 1.0))
     half = house_line_m + 6.0
     street.begin(Layer.THINGS, x + 0.5 * deep, 0.0)
-    # Seen from below as well: a box alone has no underside.
+    # Visible from below; a box has no underside.
     under = [(x, half, low), (x + deep, half, low), (x + deep, -half, low), (x, -half, low)]
     street.quad(under, "building", shade(colour, 0.45), light=Light.MINUS_X)
     for side in (1.0, -1.0):
@@ -110,7 +110,7 @@ def lay_bridge(street: QuadsBuilder, rng: np.random.Generator, x: float, house_l
 
 
 def lay_end_building(street: QuadsBuilder, rng: np.random.Generator, x: float, half_m: float) -> None:
-    """What closes the view at a junction: a house, an office or a church across the axis of the street."""
+    """A house, an office or a church that closes the view at a junction."""
     street.begin(Layer.BUILDINGS, x, 0.0)
     shift = rng.uniform(-6.0, 6.0)
     if rng.random() < 0.35:
@@ -175,7 +175,7 @@ def _lay_church(street: QuadsBuilder, rng: np.random.Generator, x: float, y: flo
 def _lay_block(
     street: QuadsBuilder, rng: np.random.Generator, xs: Span, ys: Span, tall: float, wall: Colour | None = None
 ) -> None:
-    """Four walls and a flat roof; those that the street sees have windows unless a colour is given."""
+    """Four walls and a flat roof. Walls that face the street have windows unless a colour is given."""
     if wall is not None:
         street.box(xs, ys, (0.0, tall), "building", wall)
         return
@@ -195,7 +195,7 @@ def _lay_cube(street: QuadsBuilder, x: float, y: float, half: float, zs: Span, c
 
 
 def _lay_spire(street: QuadsBuilder, xs: Span, ys: Span, zs: Span, colour: Colour) -> None:
-    """Four triangles that meet: quads with two corners in one."""
+    """Four triangles that meet in a point, as quads with two equal corners."""
     (x0, x1), (y0, y1), (low, top) = xs, ys, zs
     apex = (0.5 * (x0 + x1), 0.5 * (y0 + y1), top)
     corners = {"-x": ((x0, y0), (x0, y1)), "+x": ((x1, y1), (x1, y0)), "-y": ((x1, y0), (x0, y0))}

@@ -1,7 +1,7 @@
 """Light: sun, sky, haze and lamps; and the lens and sensor that capture it.
 
-Colours are products in display space, not physics: a surface's colour times a gain per way of taking light. It
-looks right from noon to dusk, is cheap, and leaves geometry and labels alone.
+The model is not physical. A colour is the surface's colour times the gain of its `Light`, in display space. This is
+cheap and looks right from noon to dusk. Geometry and labels do not change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 Floats = npt.NDArray[np.float32]
 Row = tuple[float, float, float]
 
-CLEAR_PER_M = 0.002  # no haze above this hides the sky
+CLEAR_PER_M = 0.002  # haze above this hides the sky
 VEIL_HEIGHT_M = 60.0
 LAMPS_ON_BELOW_DEG = 1.0  # sun elevation at which windows and street lamps light up
 NOISE_TILE_PX = 1024
@@ -60,16 +60,16 @@ SUN_LIGHT: tuple[Row, ...] = (
 
 
 class Light(IntEnum):
-    """How a surface takes light. Three bits of the surface byte, so at most eight."""
+    """How a surface is lit. Three bits of the surface byte, so at most eight values."""
 
-    OWN = 0  # the sky: its colour is not painted but computed
+    OWN = 0  # the sky, whose colour is computed
     UP = 1  # ground, roofs, bonnets
-    PLUS_X = 2  # walls, by the axis that their normal is nearest to
+    PLUS_X = 2  # walls, by the axis nearest to their normal
     PLUS_Y = 3
     MINUS_X = 4
     MINUS_Y = 5
-    SOFT = 6  # leaves and people: no direction
-    LAMP = 7  # windows, lamps and signs that are lit from inside once it is dark; must stay the highest
+    SOFT = 6  # leaves and people, without direction
+    LAMP = 7  # windows, lamps and signs, lit from inside after dark; must stay the highest
 
 
 NORMALS = {
@@ -82,7 +82,7 @@ NORMALS = {
 
 
 def light_gains(conditions: Conditions) -> Floats:
-    """What each way of taking light multiplies a surface's colour by.
+    """Gain of a surface's colour for each `Light`.
 
     Returns:
         float32 (8, 3), indexed by `Light`, RGB, 1 = the colour as painted. The row of `Light.OWN` is 0.
@@ -101,7 +101,7 @@ def light_gains(conditions: Conditions) -> Floats:
     street_lamps = np.array([0.10, 0.07, 0.03]) * (lamps_on(conditions) * (1.0 - 0.8 * conditions.lamp_pools))
     gains = np.zeros((8, 3), np.float32)
     for light, normal in NORMALS.items():
-        # A wall sees half of the sky that the ground sees, and the ground's reflection of the rest.
+        # A wall gets half of the ground's sky light, and light reflected from the ground.
         gains[light] = sky * (1.0 if light is Light.UP else 0.85) + sun * max(0.0, float(towards_sun @ normal))
     gains[Light.SOFT] = sky * 0.9 + sun * 0.4
     gains[1:] += street_lamps
@@ -111,7 +111,7 @@ def light_gains(conditions: Conditions) -> Floats:
 
 
 def sky_colours(azimuths: Floats, elevations: Floats, clouds: Floats, conditions: Conditions) -> Floats:
-    """Colour of the sky: bluer upwards, glowing round the sun when it is low, clouds over it.
+    """Colour of the sky: bluer upwards, a glow around a low sun, clouds.
 
     Args:
         azimuths: float32 (h, w), radians, 0 along +x, counter-clockwise positive.
@@ -120,7 +120,7 @@ def sky_colours(azimuths: Floats, elevations: Floats, clouds: Floats, conditions
         conditions: hour and weather.
 
     Returns:
-        float32 (h, w, 3), RGB, 255 = white at the day's exposure; brighter is possible.
+        float32 (h, w, 3), RGB, 255 = white at the day's exposure; values may be higher.
     """
     horizon, zenith, glow, cloud = (_at_hour(conditions, table) for table in (HORIZON, ZENITH, GLOW, CLOUD))
     height = np.sqrt(np.clip(elevations / np.float32(math.pi / 3.0), 0.0, 1.0))[..., np.newaxis]  # (h, w, 1)
@@ -133,26 +133,26 @@ def sky_colours(azimuths: Floats, elevations: Floats, clouds: Floats, conditions
         cover = horizon_colour(conditions) * (np.float32(0.95) - np.float32(0.2) * clouds[..., np.newaxis])
         sky += (cover - sky) * np.float32(conditions.overcast)
     veil = max(conditions.haze_per_m - CLEAR_PER_M, 0.0) * VEIL_HEIGHT_M
-    if veil > 0.0:  # fog hides the sky too, and the more of it the flatter one looks through it
+    if veil > 0.0:  # fog hides the sky, most at low elevations
         through = np.exp(-np.float32(veil) / np.maximum(np.sin(elevations), np.float32(0.05)))[..., np.newaxis]
         sky = horizon_colour(conditions) + (sky - horizon_colour(conditions)) * through
     return np.asarray(sky, np.float32)
 
 
 def horizon_colour(conditions: Conditions) -> Floats:
-    """Colour of the lowest part of the sky, which distance fades into: float32 (3,), RGB."""
+    """Colour of the sky at the horizon and of distant objects in haze: float32 (3,), RGB."""
     colour = _at_hour(conditions, HORIZON)
     return np.asarray(colour + (colour.mean() * np.float32(0.92) - colour) * np.float32(conditions.overcast))
 
 
 def expose(scene: Floats, lamps: Floats, conditions: Conditions, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Lens and sensor: glow round lamps, blur, vignette, exposure, noise.
+    """Apply lens and sensor: glow around lamps, blur, vignette, exposure, noise.
 
     Args:
         scene: float32 (H, W, 3), RGB, 255 = white at the day's exposure. Overwritten.
         lamps: float32 (H, W), share of each pixel that is lit from inside.
         conditions: camera settings.
-        rng: this frame's own.
+        rng: of this frame.
 
     Returns:
         uint8 (H, W, 3).
@@ -165,10 +165,10 @@ def expose(scene: Floats, lamps: Floats, conditions: Conditions, rng: np.random.
     if conditions.blur_px > 0.0:
         scene = np.asarray(cv2.GaussianBlur(scene, (0, 0), conditions.blur_px), np.float32)
     if conditions.colour_temperature_k != NEUTRAL_K:
-        # A power law in place of Planck's: reconstruction, good enough to turn a frame blue or yellow.
+        # A power law approximates Planck's law (reconstruction).
         warm = (conditions.colour_temperature_k / NEUTRAL_K) ** 0.45
         scene *= np.array([warm**0.5, 1.0, warm**-1.0], np.float32)
-    # A camera's automatic exposure is never quite the same twice.
+    # A camera's automatic exposure varies.
     gain = 2.0 ** (conditions.exposure_ev + rng.normal(0.0, 0.06))
     scene *= _vignette(height, width) * np.float32(gain)
     row, column = rng.integers(0, NOISE_TILE_PX, 2)
@@ -194,12 +194,12 @@ def _trail(length_px: float, angle: float) -> Floats:
 
 @functools.lru_cache(maxsize=4)
 def fractal_tile(seed: int) -> npt.NDArray[np.uint8]:
-    """Blotches of all sizes, for clouds and asphalt: uint8 (n, n), all values equally often, repeats without a seam."""
+    """Seamless noise of all scales for clouds and asphalt: uint8 (n, n), all values equally often."""
     rng = np.random.default_rng([seed, 0xC10D])
     tile = np.zeros((FRACTAL_TILE_PX, FRACTAL_TILE_PX))
     for octave in range(2, 7):
         coarse = rng.normal(size=(2**octave, 2**octave))
-        # Padded by its own other side before the resize, cropped after it: that is what removes the seam.
+        # Wrap padding before the resize and a crop after it remove the seam.
         padded = np.pad(coarse, 2, mode="wrap")
         scale = FRACTAL_TILE_PX // 2**octave
         fine = cv2.resize(padded, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
@@ -210,7 +210,7 @@ def fractal_tile(seed: int) -> npt.NDArray[np.uint8]:
 
 @functools.lru_cache(maxsize=1)
 def _noise_tile() -> Floats:
-    # Drawing fresh normal numbers would take longer than painting the frame; a random cut-out will do.
+    # A random crop of stored noise: drawing new normal numbers would take longer than painting the frame.
     return np.random.default_rng(0x5E50).standard_normal((NOISE_TILE_PX, NOISE_TILE_PX, 3), dtype=np.float32)
 
 
@@ -221,12 +221,12 @@ def _vignette(height: int, width: int) -> Floats:
 
 
 def _at_hour(conditions: Conditions, colours: tuple[Row, ...]) -> Floats:
-    """One row of the tables above, float32 (3,), for the sun's elevation."""
+    """Interpolate a table above at the sun's elevation: float32 (3,)."""
     channels = np.array(colours, np.float64).T
     elevation = conditions.sun_elevation_deg
     return np.array([np.interp(elevation, ELEVATIONS_DEG, channel) for channel in channels], np.float32)
 
 
 def lamps_on(conditions: Conditions) -> float:
-    """How far lamps and windows are lit: 0 by day, 1 by night, in between while the sun sinks a few degrees."""
+    """How far lamps and windows are lit: 0 by day, 1 by night, between them at dusk."""
     return float(np.clip((LAMPS_ON_BELOW_DEG - conditions.sun_elevation_deg) / 3.0, 0.0, 1.0))

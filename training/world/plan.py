@@ -18,27 +18,27 @@ MAX_FRAMES = 10_000_000
 
 
 class PlanError(ValueError):
-    """A figure of a set is out of range, or its folder holds something else."""
+    """A parameter of a set is out of range, or its folder holds something else."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The figures of a set of towns. The same figures give the same files.
+    """Parameters of a set of towns. The same parameters give the same files.
 
     Attributes:
-        frames: at least as many, to 10,000,000; towns are whole, so there may be more.
+        frames: minimum number, up to 10,000,000; only whole towns are written, so there may be more.
         seed: >= 0.
         height: of the frames, px, >= 32.
         width: of the frames, px, >= 32.
         streets_per_town: >= 1.
         street_length_m: >= `spacing_m`.
-        queries_per_street: drives beside the reference, >= 1.
+        queries_per_street: drives in addition to the reference, >= 1.
         spacing_m: between two frames of a drive, >= 0.1.
-        val_share: of the towns; at least one.
-        test_share: of the towns; at least one.
+        val_share: of the towns; at least one town.
+        test_share: of the towns; at least one town.
 
     Raises:
-        PlanError: a figure is out of range.
+        PlanError: a parameter is out of range.
     """
 
     frames: int = 20000
@@ -61,29 +61,29 @@ class Plan:
             raise PlanError(f"frames is {self.frames}, expected {MAX_FRAMES} or fewer")
         if not MIN_SPACING_M <= self.spacing_m <= self.street_length_m < math.inf:
             raise PlanError(
-                f"spacing_m is {self.spacing_m} and street_length_m {self.street_length_m}, expected a spacing of "
-                f"{MIN_SPACING_M} or more and a street that is as long or longer"
+                f"spacing_m is {self.spacing_m} and street_length_m {self.street_length_m}, expected "
+                f"{MIN_SPACING_M} <= spacing_m <= street_length_m"
             )
         if not (self.val_share >= 0.0 and self.test_share >= 0.0 and self.val_share + self.test_share < 1.0):
             raise PlanError(
-                f"val_share is {self.val_share} and test_share {self.test_share}, expected shares that leave some "
-                "to train"
+                f"val_share is {self.val_share} and test_share {self.test_share}, expected shares >= 0 "
+                "with a sum below 1"
             )
 
     @property
     def frames_per_drive(self) -> int:
-        """Of every drive alike."""
+        """Frames of each drive."""
         return max(1, int(self.street_length_m / self.spacing_m + 1e-9))
 
     @property
     def towns(self) -> int:
-        """As many as it takes, three at least: one a split."""
+        """Number of towns for `frames`, at least 3: one per split."""
         per_town = self.streets_per_town * (1 + self.queries_per_street) * self.frames_per_drive
         return max(3, math.ceil(self.frames / per_town))
 
     @property
     def total_frames(self) -> int:
-        """What is written."""
+        """Number of frames that are written."""
         return self.towns * self.streets_per_town * (1 + self.queries_per_street) * self.frames_per_drive
 
     def splits(self) -> list[str]:
@@ -98,7 +98,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One drive along one street: its frames, and where they go."""
+    """One drive along one street, and the path of its frames."""
 
     plan: Plan
     town: int
@@ -108,12 +108,12 @@ class Job:
 
     @property
     def path(self) -> str:
-        """Of its folder, below images/ and labels/."""
+        """Folder of the drive, below images/ and labels/."""
         return f"town-{self.town:03d}/street-{self.street}/{self.drive.name}"
 
     @property
     def poses(self) -> list[Pose]:
-        """As many as every drive has, in the street's own coordinates."""
+        """`frames_per_drive` poses, in the street's coordinates."""
         plan, drive = self.plan, self.drive
         end = drive.start_m + (plan.frames_per_drive - 0.5) * plan.spacing_m
         seed = [plan.seed, self.town, self.street, self.drive_number]
@@ -133,7 +133,7 @@ class Job:
 
 
 def jobs_of_street(plan: Plan, town: int, street: int) -> list[Job]:
-    """The drives along one street: the reference first."""
+    """The drives along one street, the reference first."""
     rng = np.random.default_rng([plan.seed, town, street, 0xD7])
     drives = [draw_reference(rng), *draw_queries(rng, plan.queries_per_street, plan.spacing_m)]
     return [Job(plan, town, street, drive, number) for number, drive in enumerate(drives)]

@@ -1,6 +1,6 @@
 """Plots: what stands on one side of a street, from the pavement to the back.
 
-Every function lays one plot from `x` on and says where it ends.
+Each function lays one plot from `x` on and returns its end.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .textures import conifer, hedge, shade, tree
 
 __all__ = ["PLOTS", "Side", "draw_trees"]
 
-TREES = 10  # pictures a street
+TREES = 10  # textures per street
 LAWN = (112, 126, 84)
 
 
 @dataclass
 class Side:
-    """One side of a street while it is laid out.
+    """One side of a street, during layout.
 
     Attributes:
         street: to add to.
         rng: of this side.
         section: of the street.
         side: 1 on the left, -1 on the right.
-        storeys: least and most of its houses.
-        hall: the picture that all halls of this street share; what repeats confuses.
-        trees: pictures of trees with width and height in metres, which a street has few of.
+        storeys: minimum and maximum of its houses.
+        hall: texture that all halls of the street share, so that they look alike.
+        trees: the few tree textures of the street, with width and height in metres.
     """
 
     street: QuadsBuilder
@@ -57,24 +57,24 @@ class Side:
         return Light.MINUS_Y if self.side > 0 else Light.PLUS_Y
 
     def style(self) -> FacadeStyle:
-        """Of a block, as high as the street allows."""
+        """Draw the style of a block, within `storeys`."""
         low, high = self.storeys
         return replace(draw_style(self.rng), storeys=int(self.rng.integers(low, high + 1)))
 
     def ground(self, x0: float, x1: float, deep_m: float, label: str, colour: tuple[int, int, int]) -> None:
-        """Open ground behind the pavement."""
+        """Add open ground behind the pavement."""
         self.street.begin(Layer.GROUND, x0, 0.0)
         self.street.flat((x0, x1), across(self.side, self.line_m, self.line_m + deep_m), label, colour)
 
     def front(self, x0: float, x1: float, line_m: float, tall: float, label: str, texture: Texture | None) -> None:
-        """An upright picture along the street."""
+        """Add an upright texture along the street."""
         left, right = from_street((x0, x1), self.side)
         y = self.side * line_m
         self.street.wall((left, y), (right, y), (0.0, tall), label, (150, 146, 140), texture=texture)
 
 
 def draw_trees(rng: np.random.Generator) -> list[tuple[Texture, float, float]]:
-    """The trees of a street: texture, width and height in metres of each."""
+    """Draw the trees of a street: texture, width and height in metres of each."""
     conifers, trees = rng.uniform(0.0, 0.5), []
     for tall in rng.uniform(4.0, 9.0, TREES):
         wide = tall * rng.uniform(0.4, 0.75)
@@ -87,7 +87,7 @@ def draw_trees(rng: np.random.Generator) -> list[tuple[Texture, float, float]]:
 
 
 def _lay_block(side: Side, x: float) -> float:
-    """One to four houses by one builder."""
+    """One to four houses of one style."""
     rng, style = side.rng, side.style()
     for index in range(int(rng.integers(1, 5))):
         width = rng.uniform(7.0, 15.0)
@@ -98,7 +98,7 @@ def _lay_block(side: Side, x: float) -> float:
 
 
 def _lay_villa(side: Side, x: float) -> float:
-    """A house of its own behind a hedge, a fence or a wall."""
+    """A detached house behind a hedge, a fence or a wall."""
     rng = side.rng
     wide, before, after, back = (
         rng.uniform(8.0, 13.0),
@@ -149,7 +149,7 @@ def _lay_garden(side: Side, x: float) -> float:
 
 
 def _lay_park(side: Side, x: float) -> float:
-    """Lawn, trees, perhaps something to look at."""
+    """Lawn, trees, perhaps a monument."""
     rng = side.rng
     end = x + rng.uniform(16.0, 40.0)
     side.ground(x, end, 45.0, "terrain", shade(LAWN, rng.uniform(0.85, 1.15)))
@@ -167,7 +167,7 @@ def _lay_park(side: Side, x: float) -> float:
 
 
 def _lay_hall(side: Side, x: float) -> float:
-    """Bays of a factory, one like the other."""
+    """Identical bays of a factory."""
     rng, tall = side.rng, side.hall_height_m
     wide = side.hall.levels[0].shape[1] / 20.0
     saw = rng.random() < 0.5
@@ -187,7 +187,7 @@ def _lay_hall(side: Side, x: float) -> float:
 
 
 def _lay_blank(side: Side, x: float) -> float:
-    """A long wall, with a yard and whatever is tall behind it."""
+    """A long wall, with open ground and perhaps a tree behind it."""
     rng = side.rng
     end, tall = x + rng.uniform(8.0, 26.0), rng.uniform(2.0, 5.5)
     side.ground(x, end, 30.0, "terrain", (132, 124, 108))
@@ -225,7 +225,7 @@ def _lay_yard(side: Side, x: float) -> float:
 
 
 def _lay_square(side: Side, x: float) -> float:
-    """The houses step back; in the open, something that people meet at."""
+    """A square: houses further back, and a tower or a monument on the open ground."""
     rng = side.rng
     wide, deep = rng.uniform(18.0, 38.0), rng.uniform(14.0, 30.0)
     end, style = x + wide, side.style()
@@ -248,7 +248,7 @@ def _lay_square(side: Side, x: float) -> float:
 
 
 def _lay_office(side: Side, x: float) -> float:
-    """One big block."""
+    """One large office block."""
     rng = side.rng
     wide, tall, back = rng.uniform(12.0, 26.0), rng.uniform(11.0, 32.0), rng.uniform(0.0, 4.0)
     y0, y1 = side.side * (side.line_m + back), side.side * (side.line_m + back + 14.0)
@@ -267,7 +267,7 @@ def _lay_office(side: Side, x: float) -> float:
 
 
 def _lay_opening(side: Side, x: float) -> float:
-    """A side street, and what can be seen of it."""
+    """The visible part of a side street."""
     rng = side.rng
     wide, deep = rng.uniform(7.0, 13.0), rng.uniform(25.0, 60.0)
     end = x + wide

@@ -20,9 +20,9 @@ __all__ = ["LABELS", "LABEL_MASK", "VOID", "Layer", "Quads", "QuadsBuilder", "Ro
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]  # in the camera or on its image
+Points = npt.NDArray[np.float64]  # in camera or image coordinates
 Colour = tuple[int, int, int]
-Span = tuple[float, float]  # metres, low end first unless it is said otherwise
+Span = tuple[float, float]  # metres, low end first unless stated otherwise
 
 # Source: the train ids of Cityscapes (Cordts et al., CVPR 2016; cityscapesScripts, helpers/labels.py).
 LABELS: dict[str, int] = {
@@ -46,49 +46,49 @@ LABELS: dict[str, int] = {
     "motorcycle": 17,
     "bicycle": 18,
 }
-LABEL_MASK = 31  # low five bits of a surface byte; the light is in the high three
+LABEL_MASK = 31  # low five bits of a surface byte; the high three are the `Light`
 VOID = 255  # surface byte of a texture's holes
 
 
 class Layer(IntEnum):
-    """Painted back to front. Within one layer, the object that is farther away comes first."""
+    """Painting order, back to front. Within a layer, farther objects come first."""
 
     GROUND = 0
     BUILDINGS = 1
-    THINGS = 2  # between the rows of buildings, so never hidden by one
+    THINGS = 2  # between the rows of buildings, which never hide them
 
 
 class Role(IntEnum):
-    """What season and hour do to a texture."""
+    """How season and hour change a texture."""
 
     PLAIN = 0
     DECIDUOUS = 1  # sheds its leaves
     EVERGREEN = 2
-    WINDOWS = 3  # some are lit, in some nights
+    WINDOWS = 3  # some are lit at night
 
 
 def surface(label: str, light: Light) -> int:
-    """The byte that says what a pixel is and how it takes light."""
+    """Surface byte: label and light of a pixel."""
     return LABELS[label] | light << 5
 
 
 class Texture:
-    """A picture to paste on a quad: colour and surface byte, with copies at half, a quarter ... of the size."""
+    """A texture with colours and surface bytes, and copies at half, a quarter ... of the size."""
 
     def __init__(self, texels: Bytes, role: Role = Role.PLAIN):
         """Make the copies.
 
         Args:
-            texels: uint8 (h, w, 4), RGB and surface byte; `VOID` is a hole, and a label with `Light.OWN` a gap: what
-                is behind shows through there, under the texture's label.
-            role: what season and hour do to it.
+            texels: uint8 (h, w, 4), RGB and surface byte. `VOID` is a hole. A label with `Light.OWN` is a gap: the
+                background is visible, with the texture's label.
+            role: how season and hour change it.
         """
         self.role = role
-        self.variants: dict[str, Texture] = {}  # the same in other seasons or by another light, made on use
+        self.variants: dict[str, Texture] = {}  # for other seasons and lights, made on demand
         self.has_gaps = bool((texels[..., 3] <= LABEL_MASK).any())
         texels = texels.copy()
         solid = texels[..., 3] != VOID
-        if not solid.all():  # holes get the mean colour, or the smaller copies would have black rims round them
+        if not solid.all():  # holes get the mean colour: black would spread in the smaller copies
             texels[~solid, :3] = texels[solid, :3].mean(axis=0) if solid.any() else 0
         self.levels = [texels]
         while min(texels.shape[:2]) >= 8:
@@ -99,24 +99,24 @@ class Texture:
             self.levels.append(texels)
 
     def level_for(self, height_px: float) -> Bytes:
-        """The copy that is about as many texels high as it will be pixels high."""
+        """The copy whose height in texels is about `height_px`."""
         ratio = self.levels[0].shape[0] / max(height_px, 1e-3)
         return self.levels[min(max(round(math.log2(max(ratio, 1.0))), 0), len(self.levels) - 1)]
 
 
 @dataclass(frozen=True)
 class Quads:
-    """Everything that can be seen, as a structure of arrays over n quadrilaterals.
+    """A scene as a structure of arrays over n quadrilaterals.
 
     Attributes:
-        corners: float32 (n, 4, 3), metres, clockwise from the upper left as seen from the visible side.
-            A textured quad must be a parallelogram.
-        anchors: float32 (n, 2), the x and y that depth is sorted by, one for all quads of an object. Quads of
-            one object are painted in the order in which they were added.
+        corners: float32 (n, 4, 3), metres, clockwise from the upper left, seen from the visible side. A textured quad
+            must be a parallelogram.
+        anchors: float32 (n, 2), x and y for depth sorting, the same for all quads of an object. Quads of one object are
+            painted in the order of adding.
         layers: uint8 (n,), `Layer`.
-        billboards: bool (n,), turned to the camera round their vertical middle.
-        colours: uint8 (n, 4), RGB and surface byte, unless there is a texture.
-        textures: n of them or None.
+        billboards: bool (n,), turned to the camera around their vertical axis.
+        colours: uint8 (n, 4), RGB and surface byte of quads without a texture.
+        textures: a texture or None for each quad.
     """
 
     corners: Floats
@@ -128,7 +128,7 @@ class Quads:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Quads]) -> Quads:
-        """All quads of all parts, in this order."""
+        """Join parts, in this order."""
         return cls(
             np.concatenate([part.corners for part in parts]),
             np.concatenate([part.anchors for part in parts]),
@@ -140,7 +140,7 @@ class Quads:
 
 
 class QuadsBuilder:
-    """Collects quads. `begin` starts an object; what is added then belongs to it."""
+    """Collects quads. `begin` starts an object; later quads belong to it."""
 
     def __init__(self) -> None:
         self._corners: list[npt.ArrayLike] = []
@@ -153,11 +153,11 @@ class QuadsBuilder:
 
     @property
     def count(self) -> int:
-        """Quads so far."""
+        """Number of quads."""
         return len(self._layers)
 
     def begin(self, layer: Layer, x: float, y: float) -> None:
-        """What follows is one object, as far away as the point at `x` and `y`."""
+        """Start an object whose depth is that of the point (x, y)."""
         self._layer, self._anchor = layer, (x, y)
 
     def quad(
@@ -169,7 +169,7 @@ class QuadsBuilder:
         light: Light | None = None,
         billboard: bool = False,
     ) -> None:
-        """Corners clockwise from the upper left, seen from the visible side, which also says how light falls."""
+        """Add a quad. Corners are clockwise from the upper left, seen from the visible side."""
         self._corners.append(corners)
         self._anchors.append(self._anchor)
         self._layers.append(self._layer)
@@ -187,18 +187,18 @@ class QuadsBuilder:
         texture: Texture | None = None,
         light: Light | None = None,
     ) -> None:
-        """Upright, from `left` to `right` (x and y) as seen from its visible side."""
+        """Add an upright quad from `left` to `right` (x and y), seen from its visible side."""
         bottom, top = zs
         corners = [(*left, top), (*right, top), (*right, bottom), (*left, bottom)]
         self.quad(corners, label, colour, texture, light)
 
     def flat(self, xs: Span, ys: Span, label: str, colour: Colour, z: float = 0.0) -> None:
-        """Level, seen from above."""
+        """Add a level quad, visible from above."""
         (x0, x1), (y0, y1) = xs, ys
         self.quad([(x1, y1, z), (x1, y0, z), (x0, y0, z), (x0, y1, z)], label, colour)
 
     def box(self, xs: Span, ys: Span, zs: Span, label: str, colour: Colour, light: Light | None = None) -> None:
-        """Four walls and a top."""
+        """Add four walls and a top."""
         (x0, x1), (y0, y1) = xs, ys
         self.wall((x0, y1), (x0, y0), zs, label, colour, light=light)
         self.wall((x1, y0), (x1, y1), zs, label, colour, light=light)
@@ -207,13 +207,13 @@ class QuadsBuilder:
         self.flat(xs, ys, label, colour, z=zs[1])
 
     def billboard(self, x: float, y: float, width: float, height: float, texture: Texture, label: str) -> None:
-        """Stands on the ground and is always turned to the camera."""
+        """Add a quad that stands on the ground and always faces the camera."""
         left, right = y + 0.5 * width, y - 0.5 * width
         corners = [(x, left, height), (x, right, height), (x, right, 0.0), (x, left, 0.0)]
         self.quad(corners, label, texture=texture, light=Light.SOFT, billboard=True)
 
     def finish(self) -> Quads:
-        """All that was added."""
+        """Return all added quads."""
         return Quads(
             np.array(self._corners, np.float32).reshape(-1, 4, 3),
             np.array(self._anchors, np.float32).reshape(-1, 2),
@@ -225,7 +225,7 @@ class QuadsBuilder:
 
 
 def _facing(corners: npt.ArrayLike) -> Light:
-    """The way of taking light whose normal is nearest to the quad's."""
+    """The `Light` whose normal is nearest to the quad's."""
     (x0, y0, z0), (x1, y1, z1), _, (x3, y3, z3) = np.asarray(corners, np.float64).tolist()
     (ax, ay, az), (bx, by, bz) = (x3 - x0, y3 - y0, z3 - z0), (x1 - x0, y1 - y0, z1 - z0)
     normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)

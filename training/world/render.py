@@ -2,12 +2,12 @@
 
     Quads ──Camera──> visible, far to near ──paint──> G-buffer ──develop──> frame, labels
 
-The G-buffer keeps four bytes per pixel: the unlit colour, and one `surface` byte that holds the label (5 bits)
-and how the pixel takes light (3 bits). One stroke writes all four, so labels cannot disagree with pixels, and
-neither hour nor weather can move a label. It is painted at twice the frame's resolution and averaged down, which
-is all the anti-aliasing there is; the label map is every second pixel of the G-buffer, untouched.
+The G-buffer has four bytes per pixel: the unlit colour, and a surface byte with the label (5 bits) and the `Light`
+(3 bits). Each stroke writes all four, so labels always match pixels, and hour and weather cannot change a label. The
+G-buffer has twice the frame's resolution. The frame is its average (anti-aliasing), and the label map is every second
+pixel.
 
-Source: the G-buffer is Saito's and Takahashi's, Comprehensible rendering of 3-D shapes (SIGGRAPH 1990).
+Source: G-buffer, Saito and Takahashi, Comprehensible rendering of 3-D shapes (SIGGRAPH 1990).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["FAR_AWAY", "OVERSAMPLING", "GBuffer", "paint"]
 OVERSAMPLING = 2
 NEAR_M = 0.3
 FAR_M = 180.0
-THIN_PX = 0.35  # of the G-buffer: what is thinner, either way, is left out
+THIN_PX = 0.35  # of the G-buffer; thinner quads are left out
 FAR_AWAY = 255  # of the distance plane: sky and hills
 SUBPIXEL_BITS = 4
 GRAIN_PX_PER_M = 24.0
@@ -40,12 +40,12 @@ HILL: Colour = (74, 92, 70)
 
 @dataclass(frozen=True)
 class GBuffer:
-    """A painted view before there is light, `OVERSAMPLING` times as large as its frame.
+    """A painted view without light, `OVERSAMPLING` times as large as its frame.
 
     Attributes:
         colours: uint8 (H', W', 4), RGB and surface byte.
-        distances: uint8 (H', W'), metres, rounded; `FAR_AWAY` for everything beyond.
-        camera: took it.
+        distances: uint8 (H', W'), metres, rounded; `FAR_AWAY` beyond.
+        camera: of the view.
     """
 
     colours: Bytes
@@ -69,17 +69,16 @@ def paint(
     skyline: Skyline | None = None,
     dress: Callable[[Texture, int], Texture] | None = None,
 ) -> GBuffer:
-    """Painter's algorithm: what is nearer goes over what is farther.
+    """Paint a scene with the painter's algorithm, far to near.
 
     Args:
         quads: the scene.
         pose: of the camera.
         height: of the frame, px.
         width: of the frame, px.
-        seed: of the grain of the ground, and of the hills on the horizon if there is no skyline.
-        skyline: hills and far roofs.
-        dress: gives another picture for a quad's texture, of the same size and with the same labels, from the
-            texture and the quad's index.
+        seed: of the ground's grain, and of the hills if there is no skyline.
+        skyline: hills and distant roofs.
+        dress: maps a quad's texture and index to a texture of the same size and labels.
     """
     camera = Camera(pose, height * OVERSAMPLING, width * OVERSAMPLING)
     buffer = GBuffer(
@@ -89,16 +88,16 @@ def paint(
     )
     corners = camera.to_camera(quads.corners)  # (n, 4, 3)
     corners[quads.billboards] = _turn_to_camera(quads.corners[quads.billboards], corners[quads.billboards])
-    # A frame is hundreds of strokes: what can be said for all of them at once is said here.
+    # A frame has hundreds of strokes, so this computes what it can for all of them at once.
     kept = np.flatnonzero(_in_view(camera, corners))
-    corners = corners[kept]  # (m, 4, 3); from here on a quad is its place among those kept
-    behind = corners[..., 2].min(axis=1) < NEAR_M  # at least in part: to be clipped before it is projected
+    corners = corners[kept]  # (m, 4, 3); from here on, indices refer to the kept quads
+    behind = corners[..., 2].min(axis=1) < NEAR_M  # at least in part: clipped before projection
     outlines = camera.project(np.where(behind[:, np.newaxis, np.newaxis], 1.0, corners))  # (n, 4, 2)
     distances = np.clip(np.rint(corners[..., 2].mean(axis=1)), 0, FAR_AWAY - 1).astype(int)
     too_thin = ~behind & (np.ptp(outlines, axis=1).min(axis=1) < THIN_PX)
     order = _back_to_front(quads, camera, kept)
     order = order[~too_thin[order]]
-    # From pixels to each quad's own coordinates, 0 to 1 along its upper and its left edge.
+    # From pixels to quad coordinates, 0 to 1 along the upper and the left edge.
     origin = corners[order, 0]
     edges = np.stack([corners[order, 1] - origin, corners[order, 3] - origin, origin], axis=-1)  # (k, 3, 3)
     to_quad = np.linalg.inv(camera.intrinsics @ edges)
@@ -115,7 +114,7 @@ def paint(
         if texture is None:
             polygon = _to_fixed(outline) if behind[index] else fixed[index]
             cv2.fillConvexPoly(buffer.colours, polygon, colours[index], cv2.LINE_8, SUBPIXEL_BITS)
-            if place >= upright:  # the ground's distances are there already, and finer
+            if place >= upright:  # the ground already has finer distances
                 cv2.fillConvexPoly(buffer.distances, polygon, [distance], cv2.LINE_8, SUBPIXEL_BITS)
         else:
             if dress is not None:
@@ -125,7 +124,7 @@ def paint(
 
 
 def _in_view(camera: Camera, corners: Points) -> npt.NDArray[np.bool_]:
-    """Which quads (n, 4, 3) turn their visible side to the camera and are not outside the frustum."""
+    """Which quads (n, 4, 3) face the camera and are not outside the frustum."""
     right, forward = corners[..., 0], corners[..., 2]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0])  # away from the visible side
     facing = np.einsum("ni,ni->n", normals, corners[:, 0]) > 0.0
@@ -136,15 +135,15 @@ def _in_view(camera: Camera, corners: Points) -> npt.NDArray[np.bool_]:
 
 
 def _back_to_front(quads: Quads, camera: Camera, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Places among those kept in the order to paint them: by layer, distance of the object, order of adding."""
+    """Indices into `kept` in painting order: by layer, distance of the object, order of adding."""
     away = np.hypot(quads.anchors[kept, 0] - camera.pose.x_m, quads.anchors[kept, 1] - camera.pose.y_m)
-    # The ground does not hide itself: there the order of adding says what lies on top.
+    # On the ground, the order of adding decides.
     away = np.where(quads.layers[kept] == Layer.GROUND, 0.0, away)
     return np.asarray(np.lexsort((-away, quads.layers[kept])))  # stable
 
 
 def _turn_to_camera(world: Floats, corners: Points) -> Points:
-    """Billboards, added as facing -x: their extent along y becomes extent to the camera's right."""
+    """Turn billboards, which were added facing -x: their extent along y becomes extent to the camera's right."""
     middle = corners.mean(axis=1, keepdims=True)  # (n, 1, 3)
     turned: Points = corners.copy()
     turned[..., 0] = middle[..., 0] - (world[..., 1] - world[..., 1].mean(axis=1, keepdims=True))
@@ -158,12 +157,12 @@ def _to_fixed(outline: Points) -> npt.NDArray[np.int32]:
 
 def _paste(buffer: GBuffer, outline: Points, texels: Bytes, to_quad: Points, distance: int, gaps: bool) -> None:
     camera = buffer.camera
-    columns, rows = outline.T.tolist()  # four numbers each: Python's own min is the faster one
+    columns, rows = outline.T.tolist()  # four numbers each, for which Python's min is faster
     left, right = max(math.floor(min(columns)), 0), min(math.ceil(max(columns)) + 1, camera.width)
     top, bottom = max(math.floor(min(rows)), 0), min(math.ceil(max(rows)) + 1, camera.height)
     if left >= right or top >= bottom:
         return
-    # The quad's own coordinates run from 0 to 1; texel i covers i to i + 1, and its centre is what the warp calls i.
+    # Quad coordinates are 0 to 1. Texel i covers i to i + 1, and the warp's coordinate i is its centre.
     scale = np.array([[texels.shape[1], 0.0, -0.5], [0.0, texels.shape[0], -0.5], [0.0, 0.0, 1.0]])
     shift = np.array([[1.0, 0.0, left], [0.0, 1.0, top], [0.0, 0.0, 1.0]])
     pasted = cv2.warpPerspective(
@@ -176,7 +175,7 @@ def _paste(buffer: GBuffer, outline: Points, texels: Bytes, to_quad: Points, dis
     )
     _, solid = cv2.threshold(cv2.extractChannel(pasted, 3), VOID - 1, 255, cv2.THRESH_BINARY_INV)
     window = (slice(top, bottom), slice(left, right))
-    if gaps:  # what is behind shows through and keeps its light, but the label is that of the texture
+    if gaps:  # the background keeps its colour and light, but gets the texture's label
         _, between = cv2.threshold(pasted[..., 3], LABEL_MASK, 255, cv2.THRESH_BINARY_INV)
         behind = buffer.colours[window][..., 3]
         np.copyto(behind, behind & ~np.uint8(LABEL_MASK) | pasted[..., 3], where=between > 0)
@@ -186,7 +185,7 @@ def _paste(buffer: GBuffer, outline: Points, texels: Bytes, to_quad: Points, dis
 
 
 def _clip_near(corners: Points) -> Points:
-    """The part of a polygon in front of the camera.
+    """Clip a polygon to the part in front of the camera.
 
     Source: Sutherland and Hodgman, Reentrant polygon clipping (CACM 1974), against one plane.
     """
@@ -200,11 +199,11 @@ def _clip_near(corners: Points) -> Points:
 
 
 def _paint_horizon(buffer: GBuffer, seed: int, skyline: Skyline | None) -> None:
-    """Sky above, open ground below, hills in between that no drive comes nearer to."""
+    """Paint sky above, open ground below, and distant hills between them."""
     camera = buffer.camera
-    level = math.ceil(camera.centre_v)  # of the horizon, which a low frame may not reach
+    level = math.ceil(camera.centre_v)  # of the horizon, which may be outside a low frame
     horizon = min(max(level, 0), camera.height)
-    words = buffer.colours.view(np.uint32)[..., 0]  # a pixel at a time is several times as fast as a byte at a time
+    words = buffer.colours.view(np.uint32)[..., 0]  # several times as fast as single bytes
     words[:horizon] = _word((0, 0, 0), surface("sky", Light.OWN))
     words[horizon:] = _word(TERRAIN, surface("terrain", Light.UP))
     buffer.distances[:horizon] = FAR_AWAY
@@ -235,7 +234,7 @@ def _word(colour: Colour, surface_byte: int) -> int:
 
 
 def _grain(buffer: GBuffer, seed: int) -> None:
-    """Roughness of asphalt, slabs and grass, fixed to the ground: colours vary, surface bytes do not."""
+    """Vary the colours of asphalt, slabs and grass in a pattern fixed to the ground. Surface bytes do not change."""
     camera = buffer.camera
     horizon = min(max(math.ceil(camera.centre_v), 0), camera.height)
     if horizon == camera.height:

@@ -1,7 +1,6 @@
 """Effects of season and hour on textures: leaves turn and fall, windows go dark. Labels do not change.
 
-A bare crown keeps the outline of its leaves in the label map, as annotators of Cityscapes draw it: what is seen
-between the twigs counts as vegetation.
+A bare crown keeps the outline of its leaves in the label map, as in Cityscapes: gaps between twigs count as vegetation.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TWIGS = 26  # main branches of a bare crown
 
 
 def wardrobe(conditions: Conditions, traverse_seed: int) -> Callable[[Texture, int], Texture] | None:
-    """The `dress` of `paint` for a season and an hour, or None where every texture is worn as it was painted."""
+    """Make the `dress` of `paint` for a season and an hour; None if no texture changes."""
     season, dark_share = conditions.season, 1.0 - conditions.lit_windows
     if season == "summer" and dark_share == 0.0:
         return None
@@ -32,7 +31,7 @@ def wardrobe(conditions: Conditions, traverse_seed: int) -> Callable[[Texture, i
         if texture.role is Role.PLAIN:
             return texture
         if texture.role is Role.WINDOWS:
-            # One draw a house and drive: who is at home.
+            # One draw per house and drive.
             draw = ((index * 2654435761 + traverse_seed * 40503 + 12345) >> 8 & 0xFFFF) / 65536.0
             return _variant(texture, "dark", _switch_off) if draw < dark_share else texture
         if season == "summer":
@@ -47,7 +46,7 @@ def wardrobe(conditions: Conditions, traverse_seed: int) -> Callable[[Texture, i
 def _variant(texture: Texture, name: str, change: Callable[[Bytes, np.random.Generator], Bytes]) -> Texture:
     if name not in texture.variants:
         texels = texture.levels[0]
-        # A tree is its own seed: it has the same branches on every drive.
+        # The tree's texture is the seed, so its branches are the same on every drive.
         rng = np.random.default_rng([texels.shape[0], int(texels[..., 1].sum(dtype=np.int64))])
         texture.variants[name] = Texture(change(texels.copy(), rng), texture.role)
     return texture.variants[name]
@@ -60,7 +59,7 @@ def _switch_off(texels: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def _leaves(texels: Bytes) -> npt.NDArray[np.bool_]:
-    return np.asarray((texels[..., 3] != VOID) & (texels[..., 1] > texels[..., 0]))  # wood is redder than it is green
+    return np.asarray((texels[..., 3] != VOID) & (texels[..., 1] > texels[..., 0]))  # wood is redder than green
 
 
 def _recolour(texels: Bytes, gains: tuple[float, float, float]) -> Bytes:
@@ -85,7 +84,7 @@ def _dull(texels: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def _shed(texels: Bytes, rng: np.random.Generator) -> Bytes:
-    """Twigs where the leaves were, and gaps between them."""
+    """Replace the leaves with twigs and gaps."""
     leaves = _leaves(texels)
     rows, columns = leaves.nonzero()
     if len(rows) == 0:

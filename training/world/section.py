@@ -21,7 +21,7 @@ STEEL: Colour = (84, 88, 90)
 
 @dataclass(frozen=True)
 class Section:
-    """Distances from the middle of the street, the same on both sides, metres."""
+    """Distances from the middle of the street, metres, the same on both sides."""
 
     lane_edge_m: float = 3.5
     kerb_m: float = 5.6
@@ -29,15 +29,15 @@ class Section:
 
 
 def street_ends(length_m: float) -> Span:
-    """First and last x of what is drawn: before the first pose and out of sight of the last."""
+    """First and last x of the objects: before the first pose, and beyond the view of the last."""
     return -BEFORE_M, length_m + BEYOND_M
 
 
 def across(side: float, near: float, far: float) -> Span:
-    """From distances to the middle of the street to y, on one side of it."""
+    """Convert distances from the middle of the street to y, on one side."""
     return (near, far) if side > 0 else (-far, -near)
 
 
 def from_street(span: Span, side: float) -> Span:
-    """The ends of a span of x, left one first for somebody who stands in the street."""
+    """The ends of a span of x, the left one first, seen from the street."""
     return span if side > 0 else (span[1], span[0])

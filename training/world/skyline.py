@@ -11,7 +11,7 @@ from .quads import Colour, Floats
 
 __all__ = ["BINS", "Skyline", "draw_skyline"]
 
-BINS = 4096  # of azimuth, all round
+BINS = 4096  # of azimuth, 360 degrees
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Skyline:
 
     Attributes:
         hills: float32 (BINS,), tangent of the angle over the horizon.
-        roofs: float32 (BINS,), likewise, of the town before the hills; 0 where there is none.
+        roofs: float32 (BINS,), the same for the town in front of the hills; 0 where there is none.
         hill: colour of the hills.
         roof: colour of the town.
     """
@@ -32,7 +32,7 @@ class Skyline:
 
 
 def draw_skyline(rng: np.random.Generator) -> Skyline:
-    """Another horizon: flat country or mountains, with or without a town on it."""
+    """Draw a skyline: flat land or mountains, with or without a town."""
     azimuths = np.arange(BINS) * (2.0 * math.pi / BINS)
     steepness = rng.uniform(0.01, 0.09)
     hills = np.full(BINS, rng.uniform(0.03, 0.10))

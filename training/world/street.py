@@ -1,6 +1,6 @@
 """The fixed objects of a synthetic street, as a function of the world's seed.
 
-A terrace is the plainest kind; `kinds` has the others.
+This module has the terrace, the simplest kind; `kinds` has the others.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LAMP_EVERY_M = 26.0
 
 @dataclass(frozen=True)
 class Street:
-    """What stays in a street.
+    """The fixed objects of a street.
 
     Attributes:
-        quads: all that stands there.
+        quads: of all objects.
         lamps: float64 (n, 2), x and y of the street lamps, metres.
-        section: where its lanes, kerbs and houses are.
-        skyline: what is seen over and between the houses, or None for the plain hills of a terrace.
+        section: distances of lanes, kerbs and houses.
+        skyline: above and between the houses; None for the plain hills of a terrace.
     """
 
     quads: Quads
@@ -42,7 +42,7 @@ class Street:
 
 
 def lay_out_terrace(seed: int, length_m: float) -> Street:
-    """Two rows of houses with gardens between them, trees, lamps and signs along the x axis."""
+    """Lay out two rows of houses with gardens, trees, lamps and signs along the x axis."""
     rng = np.random.default_rng([seed, 0x57])
     street, section = QuadsBuilder(), Section()
     start, end = street_ends(length_m)
@@ -76,7 +76,7 @@ def _lay_houses(
 def _lay_furniture(
     street: QuadsBuilder, rng: np.random.Generator, start: float, end: float, side: float, section: Section
 ) -> list[tuple[float, float]]:
-    """Lamps at regular distances; trees and signs where the town thought of it. Gives the lamps' x and y."""
+    """Lay lamps at regular distances, and trees and signs at random. Returns the lamps' x and y."""
     y = side * (section.kerb_m + 0.5)
     lamps = []
     for x in np.arange(start + (0.0 if side > 0 else LAMP_EVERY_M / 2), end, LAMP_EVERY_M):

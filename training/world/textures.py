@@ -1,6 +1,6 @@
 """Draw textures for quads, and small pictures: trees, signs, cloth.
 
-Coordinates of a picture are metres, from its upper left corner to the right and down.
+Coordinates are metres, to the right and down from the upper left corner.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEAVES: tuple[Colour, ...] = ((62, 92, 44), (78, 108, 52), (50, 82, 48), (92, 11
 
 
 class Canvas:
-    """A texture under the brush: rectangles in metres from the upper left."""
+    """Draws rectangles on a texture."""
 
     def __init__(self, width_m: float, height_m: float, px_per_m: int, label: str, light: Light):
         self.px_per_m, self.label, self.light = px_per_m, label, light
@@ -78,7 +78,7 @@ class Canvas:
         return (*colour, surface(self.label, self.light if light is None else light))
 
     def weather(self, rng: np.random.Generator, spread: float) -> None:
-        """Stains and wear: every texel a little darker or lighter, in blotches."""
+        """Add stains and wear: blotches that are a little darker or lighter."""
         rows, columns = self.texels.shape[:2]
         blotches = rng.normal(0.0, spread, (rows // 24 + 2, columns // 24 + 2)).astype(np.float32)
         wear = cv2.resize(blotches, (columns, rows), interpolation=cv2.INTER_CUBIC)
@@ -88,19 +88,19 @@ class Canvas:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The same colour, darker or lighter."""
+    """Make a colour darker or lighter."""
     red, green, blue = (min(max(round(channel * factor), 0), 255) for channel in colour)
     return (red, green, blue)
 
 
 def tree(rng: np.random.Generator, width_m: float, height_m: float) -> Texture:
-    """Trunk and crown; one can look through between the leaves."""
+    """A tree: trunk and crown, with gaps between the leaves."""
     canvas = Canvas(width_m, height_m, THING_PX_PER_M, "vegetation", Light.SOFT)
     middle, crown = width_m / 2.0, 0.38 * height_m
     canvas.rectangle(middle - 0.14, crown, middle + 0.14, height_m, (84, 68, 54))
     leaf = LEAVES[rng.integers(len(LEAVES))]
     spots = rng.normal(0.0, 0.24, (500, 2))
-    # Dark ones first and low, light ones last and high: the sun is above.
+    # Dark leaves first and low, light leaves last and high: the sun is above.
     for x, y in spots[np.argsort(-spots[:, 1] + rng.normal(0.0, 0.12, len(spots)))]:
         if x * x + y * y < 0.2:
             tone = shade(leaf, 0.95 - 0.9 * y + rng.normal(0.0, 0.1))
@@ -109,7 +109,7 @@ def tree(rng: np.random.Generator, width_m: float, height_m: float) -> Texture:
 
 
 def conifer(rng: np.random.Generator, width_m: float, height_m: float) -> Texture:
-    """A fir or a cypress: green all the year."""
+    """An evergreen: a fir or a cypress."""
     canvas = Canvas(width_m, height_m, THING_PX_PER_M, "vegetation", Light.SOFT)
     middle = width_m / 2.0
     canvas.rectangle(middle - 0.12, 0.8 * height_m, middle + 0.12, height_m, (70, 56, 46))

@@ -1,13 +1,13 @@
 """Write many towns as a data set: frames, exact label maps and positions.
 
-    FOLDER/places.csv                                    one row a frame, written last: where it is, the set is whole
-    FOLDER/world.json                                    the figures that draw the same set again
+    FOLDER/places.csv                                    one row per frame, written last: it marks a complete set
+    FOLDER/world.json                                    the parameters that give the same set again
     FOLDER/images/TOWN/STREET/TRAVERSE/0000.jpg
-    FOLDER/labels/TOWN/STREET/TRAVERSE/0000.png          train ids of Cityscapes, one byte a pixel
+    FOLDER/labels/TOWN/STREET/TRAVERSE/0000.png          train ids of Cityscapes, one byte per pixel
     FOLDER/labels/labels.json
 
-A town is a region: its streets lie side by side, `STREET_APART_M` apart, and are each other's hard negatives. A split
-has whole towns. Each street has one drive named reference and several that come back in other conditions.
+A town is a region. Its streets are `STREET_APART_M` apart and give each other hard negatives. A split has whole towns.
+Each street has one drive named reference and several drives in other conditions.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from .plan import Plan, PlanError, jobs_of_street
 
 __all__ = ["COLUMNS", "VERSION", "Plan", "PlanError", "write_towns"]
 
-VERSION = 1  # of what the figures draw: raised when the same figures would give other frames
+VERSION = 1  # raised when the same parameters give other frames
 COLUMNS = (
     *("image", "x_m", "y_m", "z_m", "heading_deg", "timestamp_s", "name", "traverse"),
     *("region", "split"),
 )
-STREET_APART_M = 500.0  # across; a street is 35 m wide and what is seen of it lies within 100 m
+STREET_APART_M = 500.0  # a street is 35 m wide, and its visible objects are within 100 m
 TELL_EVERY = 5  # frames
 JPEG_QUALITY = 90
 PNG_LEVEL = 1
@@ -51,21 +51,21 @@ def write_towns(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a set, or what is missing of one that was interrupted.
+    """Write a set, or complete an interrupted one.
 
-    Files are written one by one and whole, and those that are there are not touched. How many processes work at it,
-    and whether it was interrupted, makes no difference to a byte.
+    Each file is written atomically, and existing files are kept. The bytes do not depend on the number of processes
+    or on interruptions.
 
     Args:
-        folder: made if missing.
-        plan: the set's figures.
-        processes: that render; one a core unless given. With more than one, a script that calls this needs the guard
-            `if __name__ == "__main__":`, as `multiprocessing` says.
-        progress: called with the number of frames there are and the number of all.
+        folder: created if missing.
+        plan: the set's parameters.
+        processes: that render, by default one per core. With more than one, a calling script needs the guard
+            `if __name__ == "__main__":` for `multiprocessing`.
+        progress: called with the number of written frames and the total.
 
     Raises:
-        PlanError: the folder holds a set with other figures, or `processes` is below 1.
-        OSError: the folder cannot be written, or the disk is full. What was written is kept: run it again.
+        PlanError: the folder holds something else or a set with other parameters, or `processes` is below 1.
+        OSError: the folder cannot be written, or the disk is full. Written files are kept; run it again.
     """
     processes = os.cpu_count() or 1 if processes is None else processes
     if processes < 1:
@@ -81,8 +81,8 @@ def write_towns(
     except OSError as error:
         raise OSError(
             error.errno,
-            f"the set in {folder} is not whole: {error.strerror or error}, expected a folder that can be written and "
-            "room on its disk; make room and run it again, what was written is kept",
+            f"the set in {folder} is not whole: {error.strerror or error}; name a folder that can be written or free "
+            "disk space, and run it again to complete the set",
         ) from error
 
 
@@ -96,26 +96,24 @@ def _write_plan(folder: Path, plan: Plan) -> None:
             found = None
         if found != figures:
             other = "is not readable" if found is None else f"has the figures {found}"
-            raise PlanError(
-                f"{path} {other}, expected {figures}; choose another folder, or repeat those figures to continue"
-            )
+            raise PlanError(f"{path} {other}, expected {figures}; choose another folder, or continue with its figures")
     elif folder.is_dir() and any(folder.iterdir()):
-        raise PlanError(f"{folder} holds files and no world.json, expected an empty folder; choose another one")
+        raise PlanError(f"{folder} holds files and no world.json, expected an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    # First of all: what is interrupted here must know its folder again.
+    # Written first, so that an interrupted set can be continued.
     _write_whole(path, (json.dumps(figures, indent=2) + "\n").encode())
     (folder / "labels").mkdir(exist_ok=True)
     _write_whole(folder / "labels" / "labels.json", b'{"label_set": "cityscapes19"}\n')
 
 
 def _render_all(folder: Path, plan: Plan, processes: int) -> Iterator[int]:
-    """Give the number of frames that came to be there, again and again until all are."""
+    """Render the set; yield numbers of newly finished frames."""
     streets = [(town, street) for town in range(plan.towns) for street in range(plan.streets_per_town)]
     if processes == 1:
         for town, street in streets:
             yield from _render_street(folder, plan, town, street)
         return
-    # Fresh processes: a fork of one that has threads may hang.
+    # Spawn: a fork of a process with threads may hang.
     context = multiprocessing.get_context("spawn")
     queue: Any = context.SimpleQueue()
     with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(queue,)) as pool:
@@ -137,12 +135,12 @@ def _render_all(folder: Path, plan: Plan, processes: int) -> Iterator[int]:
 def _start_worker(queue: Any) -> None:
     global _told
     _told = queue
-    cv2.setNumThreads(1)  # the processes are what runs side by side
+    cv2.setNumThreads(1)  # the processes are the parallelism
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    # A killed parent cannot tell its workers, and they would wait for work for ever.
+    # Workers of a killed parent would wait for work for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -158,13 +156,13 @@ def _render_in_pool(folder: Path, plan: Plan, town: int, street: int) -> None:
 
 
 def _render_street(folder: Path, plan: Plan, town: int, street: int) -> Iterator[int]:
-    """All drives along one street. Built only if a frame is missing."""
+    """Render all drives along one street. The street is built only if a frame is missing."""
     world: World | None = None
     for job in jobs_of_street(plan, town, street):
         images, labels = folder / "images" / job.path, folder / "labels" / job.path
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
-        # A power cut may leave a name without content.
+        # A power cut may leave empty files.
         there = {entry.name for half in (images, labels) for entry in os.scandir(half) if entry.stat().st_size > 0}
         untold = 0
         for index, pose in enumerate(job.poses):
@@ -224,8 +222,8 @@ def _write_table(folder: Path, plan: Plan) -> None:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """A reader sees the whole file or none."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two runs at one folder do not meet in it
+    """Write a file atomically."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # differs between runs in one folder
     try:
         partial.write_bytes(content)
         partial.replace(path)

@@ -17,12 +17,12 @@ from .vehicles import BUS, CAR_COLOURS, CAR_SHAPES, LORRY, lay_vehicle
 __all__ = ["Moving", "lay_out_moving", "lay_out_traffic"]
 
 PARKED_SHARE = 0.4  # of the parking bays
-PEOPLE_EVERY_M = 14.0  # on either pavement, on average
-CAMERA_M_PER_S = 8.0  # the clock of what moves: the camera has driven x metres after x / 8 seconds
+PEOPLE_EVERY_M = 14.0  # on each pavement, on average
+CAMERA_M_PER_S = 8.0  # time of moving objects: the camera reaches x metres after x / 8 seconds
 
 
 def lay_out_traffic(seed: int, traverse_seed: int, length_m: float, section: Section) -> Quads:
-    """Parked cars and people: other ones on every traverse."""
+    """Lay out parked cars and people, which differ between traverses."""
     rng = np.random.default_rng([seed, traverse_seed, 0x7A])
     traffic = QuadsBuilder()
     start, end = street_ends(length_m)
@@ -43,14 +43,14 @@ def lay_out_traffic(seed: int, traverse_seed: int, length_m: float, section: Sec
 
 @dataclass(frozen=True)
 class Moving:
-    """Vehicles on the road, where they are when the camera is at x = 0.
+    """Moving vehicles, at time 0, when the camera is at x = 0.
 
     Attributes:
-        quads: of all of them.
-        owners: int64 (n,), which vehicle each quad belongs to.
+        quads: of all vehicles.
+        owners: int64 (n,), the vehicle of each quad.
         speeds: float64 (vehicles,), along x, m/s, negative towards the camera.
         xs: float64 (vehicles, 2), first and last x of each at time 0, metres.
-        ys: float64 (vehicles,), of their middles, metres.
+        ys: float64 (vehicles,), of their centres, metres.
     """
 
     quads: Quads
@@ -60,10 +60,10 @@ class Moving:
     ys: npt.NDArray[np.float64]
 
     def seen_from(self, x_m: float, y_m: float) -> Quads:
-        """Where they are when the camera is at `x_m`; those that would touch the camera are left out."""
+        """Their quads when the camera is at `x_m`, without vehicles that would touch it."""
         shift = self.speeds * (x_m / CAMERA_M_PER_S)
         ends = self.xs + shift[:, np.newaxis] - x_m
-        beside = np.where(self.speeds > 0.0, 3.2, 2.4)  # who drives our way keeps off our side too
+        beside = np.where(self.speeds > 0.0, 3.2, 2.4)  # more room for vehicles in our direction
         touches = (ends[:, 0] < TOUCH_M) & (ends[:, 1] > -TOUCH_M) & (np.abs(self.ys - y_m) < beside)
         in_sight = (ends[:, 1] > 0.0) & (ends[:, 0] < IN_SIGHT_M) & ~touches
         kept = np.flatnonzero(in_sight[self.owners])
@@ -86,7 +86,7 @@ IN_SIGHT_M = 120.0
 
 
 def lay_out_moving(seed: int, traverse_seed: int, length_m: float, section: Section, per_100m: float) -> Moving:
-    """Cars, buses, lorries and cyclists that drive ahead of the camera or come towards it."""
+    """Lay out vehicles and cyclists that drive ahead of the camera or towards it."""
     rng = np.random.default_rng([seed, traverse_seed, 0x30])
     traffic = QuadsBuilder()
     owners: list[int] = []
@@ -102,12 +102,12 @@ def lay_out_moving(seed: int, traverse_seed: int, length_m: float, section: Sect
         ys.append(y)
 
     lane = 0.5 * section.lane_edge_m
-    # Those ahead keep about the camera's pace: what is near at the start stays near for a while.
+    # Vehicles ahead drive at about the camera's speed, so they stay near for a while.
     for _ in range(rng.poisson(per_100m * 1.0)):
         x, speed = rng.uniform(4.0, 90.0), CAMERA_M_PER_S * rng.uniform(0.8, 1.25)
         y = -lane + rng.uniform(-0.3, 0.3)
         drive(x, _lay_any(traffic, rng, x, y, ahead=True), y, speed)
-    # Those that come are met once; they come from as far as they drive in the time of the whole street.
+    # Oncoming vehicles are met once; their range covers the time of the whole street.
     reach = IN_SIGHT_M + 2.2 * length_m
     for _ in range(rng.poisson(per_100m * reach / 100.0)):
         x, speed = rng.uniform(10.0, reach), -CAMERA_M_PER_S * rng.uniform(0.8, 1.4)
@@ -129,7 +129,7 @@ def lay_out_moving(seed: int, traverse_seed: int, length_m: float, section: Sect
 
 
 def _lay_any(traffic: QuadsBuilder, rng: np.random.Generator, x: float, y: float, *, ahead: bool) -> float:
-    """A car, or now and then something bigger. Gives its length, metres."""
+    """Add a car or sometimes a larger vehicle. Returns its length, metres."""
     kind = rng.random()
     if kind < 0.72:
         shape, label, colour = CAR_SHAPES[rng.integers(len(CAR_SHAPES))], "car", CAR_COLOURS[rng.integers(7)]
@@ -142,14 +142,14 @@ def _lay_any(traffic: QuadsBuilder, rng: np.random.Generator, x: float, y: float
 
 
 def _park_car(traffic: QuadsBuilder, rng: np.random.Generator, x: float, y: float, side: float) -> None:
-    """At the kerb; on the left it has come from the other direction."""
+    """Park a car at the kerb; on the left side it faces the other direction."""
     shape = CAR_SHAPES[rng.choice(len(CAR_SHAPES), p=[0.45, 0.4, 0.15])]
     colour = CAR_COLOURS[rng.integers(len(CAR_COLOURS))]
     lay_vehicle(traffic, shape, colour, x, y, ahead=side < 0)
 
 
 def _person(rng: np.random.Generator) -> Texture:
-    """A pedestrian, 0.8 m x 1.8 m, in the middle of a step or not."""
+    """A pedestrian, 0.8 m x 1.8 m, walking or standing."""
     canvas = Canvas(0.8, 1.8, THING_PX_PER_M, "person", Light.SOFT)
     coat, trousers = (
         shade(ACCENTS[rng.integers(len(ACCENTS))], rng.uniform(0.5, 1.3)),
@@ -173,7 +173,7 @@ def _person(rng: np.random.Generator) -> Texture:
 
 
 def _cyclist(rng: np.random.Generator) -> Texture:
-    """Seen from behind or from the front, 0.9 m x 1.8 m."""
+    """A cyclist from behind or from the front, 0.9 m x 1.8 m."""
     canvas = Canvas(0.9, 1.8, THING_PX_PER_M, "rider", Light.SOFT)
     coat = shade(ACCENTS[rng.integers(len(ACCENTS))], rng.uniform(0.5, 1.4))
     canvas.polygon([(0.36, 0.85), (0.54, 0.85), (0.6, 1.5), (0.3, 1.5)], shade((70, 72, 88), rng.uniform(0.4, 1.3)))

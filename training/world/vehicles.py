@@ -27,11 +27,11 @@ CAR_COLOURS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Shape:
-    """Side view of a vehicle that drives to the right: (x, z) of the line from tail to nose, metres.
+    """Side view of a vehicle that drives to the right.
 
     Attributes:
-        outline: upper line; the points before and after the roof are the glass.
-        roof: indices of the first and the last point of the roof.
+        outline: (x, z) of the upper line from tail to nose, metres. The glass is before and after the roof.
+        roof: indices of its first and last point.
     """
 
     length_m: float
@@ -67,17 +67,17 @@ def lay_vehicle(
     label: str = "car",
     lamps_on: bool = False,
 ) -> None:
-    """Put a vehicle on the road.
+    """Add a vehicle.
 
     Args:
         traffic: to add to.
         shape: of the vehicle.
         colour: of its body.
-        x: of its rear end, or of its front end if it comes towards us.
-        y: of its middle.
+        x: of its rear end, or of its front end if it is oncoming.
+        y: of its centre.
         ahead: it drives along +x.
         label: of `LABELS`.
-        lamps_on: once it is dark.
+        lamps_on: its lamps are on after dark.
     """
     half = 0.5 * shape.width_m
     traffic.begin(Layer.GROUND, x, y)
@@ -86,7 +86,7 @@ def lay_vehicle(
     traffic.begin(Layer.THINGS, x + 0.5 * shape.length_m, y)
 
     def along(distance: float) -> float:
-        """From the tail to the world's x."""
+        """Distance from the tail to world x."""
         return x + distance if ahead else x + shape.length_m - distance
 
     left, right = (half, -half) if ahead else (-half, half)  # of the car, to the world's y
@@ -122,7 +122,7 @@ def lay_vehicle(
 
 @functools.lru_cache(maxsize=256)
 def _side(shape: Shape, colour: Colour, light: Light, label: str, *, drives_right: bool) -> Texture:
-    """Doors, windows and wheels, with the outline cut out."""
+    """Side texture with doors, windows and wheels, cut out along the outline."""
     canvas = Canvas(shape.length_m, shape.height_m, THING_PX_PER_M, label, light)
     tall = shape.height_m
     body = [(x, tall - z) for x, z in shape.outline]

@@ -18,8 +18,8 @@ __all__ = ["darken_wet", "lamp_light", "let_rain_fall", "mirror_in_puddles", "sn
 
 SNOW = (236, 239, 246, 0)
 SNOW_PX_PER_M = 8.0
-SNOW_TILE_PX = 512  # 64 m: wider than any street, so that it repeats only along it
-TRACKS_M = (-2.5, -1.0, 1.0, 2.5)  # where wheels run
+SNOW_TILE_PX = 512  # 64 m, wider than any street, so it repeats only along the street
+TRACKS_M = (-2.5, -1.0, 1.0, 2.5)  # of wheels, across the street
 GROUND = ("road", "sidewalk", "terrain")
 LAMP_HEIGHT_M = 5.8
 LAMP_REACH_M = 4.5
@@ -29,7 +29,7 @@ STREAKS_PX = 512
 
 
 def snow_over(buffer: GBuffer, surfaces: Bytes, amount: float, seed: int) -> Bytes:
-    """Snow on what faces the sky: whole on roofs and cars, in patches on the ground, thin on trees.
+    """Add snow to surfaces that face the sky: full on roofs and cars, patches on the ground, thin on trees.
 
     Args:
         buffer: painted.
@@ -38,7 +38,7 @@ def snow_over(buffer: GBuffer, surfaces: Bytes, amount: float, seed: int) -> Byt
         seed: of the patches.
 
     Returns:
-        uint8 (H', W', 4), the buffer's colours with snow; surface bytes are left alone.
+        uint8 (H', W', 4), the buffer's colours with snow; surface bytes do not change.
     """
     camera = buffer.camera
     cover = np.zeros(256, np.float32)
@@ -74,16 +74,16 @@ def snow_over(buffer: GBuffer, surfaces: Bytes, amount: float, seed: int) -> Byt
 
 
 def darken_wet(gains: Floats, amount: float) -> None:
-    """Wet ground is darker: changes the gains (256, 3) by surface byte, in place."""
+    """Darken wet ground: changes the gains (256, 3) by surface byte, in place."""
     for label in GROUND:
         gains[surface(label, Light.UP)] *= np.float32(1.0 - 0.45 * amount)
 
 
 def mirror_in_puddles(scene: Floats, surfaces: Bytes, camera: Camera, amount: float) -> None:
-    """What stands upright, upside down on wet ground, smeared: changes `scene` (H, W, 3) in place.
+    """Add blurred reflections of upright objects to wet ground: changes `scene` (H, W, 3) in place.
 
-    An image flipped about the horizon is what a mirror far below the scene's size shows; asphalt is a rough one, so
-    it is blurred along the columns. Reconstruction: nobody localises by the phase of a reflection.
+    The reflection is the image flipped about the horizon and, as asphalt is rough, blurred along the columns. This is
+    an approximation (reconstruction); exact reflections do not matter for localisation.
     """
     height, width = scene.shape[:2]
     horizon = round(camera.centre_v / OVERSAMPLING)
@@ -95,7 +95,7 @@ def mirror_in_puddles(scene: Floats, surfaces: Bytes, camera: Camera, amount: fl
         wet[surface(label, Light.UP)] = 255
     share = cv2.resize(cv2.LUT(surfaces, wet), (width, height), interpolation=cv2.INTER_AREA)
     mirrored = cv2.blur(scene[horizon - depth : horizon][::-1], (3, 17))
-    # Water mirrors most where one looks along it.
+    # Water reflects most at grazing angles.
     strength = np.linspace(0.75, 0.2, depth, dtype=np.float32)[:, np.newaxis] * np.float32(amount / 255.0)
     weight = (share[horizon : horizon + depth] * strength)[..., np.newaxis]
     ground = scene[horizon : horizon + depth]
@@ -103,7 +103,7 @@ def mirror_in_puddles(scene: Floats, surfaces: Bytes, camera: Camera, amount: fl
 
 
 def let_rain_fall(scene: Floats, conditions: Conditions, rng: np.random.Generator) -> None:
-    """Streaks of drops, as bright as the horizon: changes `scene` (H, W, 3) in place."""
+    """Add rain streaks as bright as the horizon: changes `scene` (H, W, 3) in place."""
     height, width = scene.shape[:2]
     row, column = rng.integers(0, STREAKS_PX, 2)
     tile = _streaks()
@@ -113,10 +113,10 @@ def let_rain_fall(scene: Floats, conditions: Conditions, rng: np.random.Generato
 
 
 def lamp_light(pose: Pose, size: tuple[int, int], conditions: Conditions, lamps: Points, walls_m: float) -> Floats:
-    """What street lamps and headlights add to a surface's gain.
+    """Gain that street lamps and headlights add.
 
-    Where a pixel is in the world is taken from an empty street: ground, and walls at the house line. That is near
-    enough for light that fades over metres.
+    Pixel positions are those of an empty street with ground, and walls at the house line. This is accurate enough for
+    light that fades over metres.
 
     Args:
         pose: of the camera.
@@ -139,7 +139,7 @@ def lamp_light(pose: Pose, size: tuple[int, int], conditions: Conditions, lamps:
     gains = np.zeros((*forward.shape, 3))
     near = lamps[(lamps[:, 0] > pose.x_m - 15.0) & (lamps[:, 0] < pose.x_m + 100.0)]
     for lamp_x, lamp_y in near.tolist():
-        # The head hangs 1.2 m towards the street; little of its light goes up.
+        # The lamp head is 1.2 m towards the street; little light goes up.
         reach = (x - lamp_x) ** 2 + (y - lamp_y * (1.0 - 1.2 / abs(lamp_y))) ** 2 + (0.5 * (z - LAMP_HEIGHT_M)) ** 2
         pool = 1.0 / (1.0 + reach / LAMP_REACH_M**2) ** 1.5
         pool *= 1.0 / (1.0 + np.exp(2.0 * (z - LAMP_HEIGHT_M)))
@@ -151,7 +151,7 @@ def lamp_light(pose: Pose, size: tuple[int, int], conditions: Conditions, lamps:
 
 @functools.lru_cache(maxsize=4)
 def _snow_tile(seed: int) -> Bytes:
-    """How long snow stays where: uint8 (n, n), x along columns and y along rows, thin where wheels run."""
+    """Snow persistence on the ground: uint8 (n, n), x along columns, y along rows, low in wheel tracks."""
     tile = fractal_tile(seed + 1).astype(np.float32)
     y = np.arange(SNOW_TILE_PX) / SNOW_PX_PER_M
     y = np.where(y > 32.0, y - 64.0, y)
@@ -163,7 +163,7 @@ def _snow_tile(seed: int) -> Bytes:
 
 @functools.lru_cache(maxsize=1)
 def _streaks() -> Floats:
-    """Falling drops, float32 (n, n), 0 to about 1, repeats without a seam."""
+    """Seamless texture of falling drops, float32 (n, n), 0 to about 1."""
     rng = np.random.default_rng(0x4A1)
     drops = (rng.random((STREAKS_PX, STREAKS_PX)) < 0.004).astype(np.float32) * rng.uniform(0.3, 1.0)
     kernel = np.zeros((15, 15), np.float32)

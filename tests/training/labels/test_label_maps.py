@@ -153,14 +153,12 @@ def test_maps_keep_the_proportions_and_invent_no_pixels(network):
 
 def test_free_sizes_are_asked_for_and_fixed_ones_kept(tmp_path, frame):
     free = make_network(tmp_path / "free.onnx", dtype="uint8", size=("h", "w"))
-    with pytest.raises(
-        ContractError, match="its input may have any height, expected one of 1 px or more; say --height"
-    ):
+    with pytest.raises(ContractError, match="its input has no fixed height; add --height with 1 px or more"):
         SegmentationNetwork(free, CITY)
     options = NetworkOptions(label_set="cityscapes19", height=HEIGHT, width=WIDTH)
     fixed = SegmentationNetwork(make_network(tmp_path / "fixed.onnx", dtype="uint8"), CITY)
     np.testing.assert_array_equal(SegmentationNetwork(free, options).segment(frame).labels, fixed.segment(frame).labels)
-    with pytest.raises(ContractError, match="a fixed height of 24 px, and --height says 25; leave it out"):
+    with pytest.raises(ContractError, match="a fixed height of 24 px, not 25; omit --height"):
         SegmentationNetwork(tmp_path / "fixed.onnx", NetworkOptions(label_set="cityscapes19", height=25))
 
 
@@ -180,25 +178,25 @@ def test_ids_and_channels_of_ade20k_with_its_own_void(tmp_path, frame):
 @pytest.mark.parametrize(
     ("made", "asked", "message"),
     [
-        ({}, {}, r"takes float32 and does not say of which range, expected --scale, --mean or --std; for ImageNet"),
-        ({"dtype": "uint8"}, {"mean": MEAN}, r"takes uint8 pixels as they are, expected no --mean; leave it out"),
+        ({}, {}, r"takes float32, and its metadata does not give the range; add --mean .* --std .* --scale"),
+        ({"dtype": "uint8"}, {"mean": MEAN}, r"takes uint8 pixels without normalisation; omit --mean"),
         ({"dtype": "uint8"}, {"label_set": None}, r"label set None found, expected one of cityscapes19, .*--label-set"),
         ({"dtype": "uint8"}, {"label_set": "coco"}, r"label set 'coco' found"),
         ({"dtype": "uint8"}, {"label_set": "camvid11"}, r"no label map for the 11 classes of camvid11, .* C = 11"),
         ({"dtype": "uint8", "classes": 20}, {}, r"float32 \(1, 20, 24, 32\), which is no label map for the 19 classes"),
         ({"dtype": "uint8", "size": (19, 32), "layout": "nhwc"}, {"output": "ids"}, r"no label map"),
-        ({"dtype": "uint8", "size": (24, 19)}, {}, r"\(1, 19, 24, 19\), which is ambiguous .* say --output nchw, nhwc"),
-        ({"dtype": "uint8", "size": (24, 3)}, {}, r"axis of 3 colours is not clear; say --input-layout nchw or"),
+        ({"dtype": "uint8", "size": (24, 19)}, {}, r"\(1, 19, 24, 19\), which is ambiguous .* add --output nchw, nhwc"),
+        ({"dtype": "uint8", "size": (24, 3)}, {}, r"axis of 3 colours is not clear; add --input-layout nchw or"),
         ({"dtype": "uint8"}, {"output_name": "aux"}, r"has no output aux, expected one of chw"),
         ({"std": (1.0, 0.0, 1.0)}, {"std": (1.0, 0.0, 1.0)}, r"expected finite numbers, scale and std other than 0"),
-        ({"metadata": {"label_set": "ade20k150"}}, {}, r"says that it gives ade20k150, and --label-set says city"),
+        ({"metadata": {"label_set": "ade20k150"}}, {}, r"its metadata names the label set ade20k150, not city"),
         ({"metadata": []}, {}, r'metadata "segmentation" is no JSON object'),
-        ({"metadata": {"label_set": ["a"]}}, {"label_set": None}, r"n\.onnx: .* label_set is \['a'\], expected"),
-        ({"metadata": {"scale": "1"}}, {}, r"says that scale is '1', expected a number; mend it"),
-        ({"metadata": {"scale": float("nan")}}, {}, r"says that scale is nan, expected a number"),
-        ({"metadata": {"mean": 127.5}}, {}, r"says that mean is 127\.5, expected three numbers"),
-        ({"metadata": {"std": [1, None, 1]}}, {}, r"says that std is \[1, None, 1\], expected three numbers"),
-        ({"metadata": {"colour": "RGB"}}, {}, r"says that colour is 'RGB', expected rgb or bgr"),
+        ({"metadata": {"label_set": ["a"]}}, {"label_set": None}, r"n\.onnx: .* has label_set \['a'\], expected"),
+        ({"metadata": {"scale": "1"}}, {}, r"has scale '1', expected a number$"),
+        ({"metadata": {"scale": float("nan")}}, {}, r"has scale nan, expected a number"),
+        ({"metadata": {"mean": 127.5}}, {}, r"has mean 127\.5, expected three numbers"),
+        ({"metadata": {"std": [1, None, 1]}}, {}, r"has std \[1, None, 1\], expected three numbers"),
+        ({"metadata": {"colour": "RGB"}}, {}, r"has colour 'RGB', expected rgb or bgr"),
     ],
 )
 def test_what_is_ambiguous_or_contradicts_is_said(made, asked, message, tmp_path):
@@ -214,9 +212,7 @@ def test_what_shapes_leave_open_an_option_settles(tmp_path):
     found = SegmentationNetwork(path, NetworkOptions(label_set="cityscapes19", output="nchw")).segment(frame)
     np.testing.assert_array_equal(found.labels, logits_by_hand(frame, normalised=False).argmax(axis=2))
     for option in ("input_layout", "output", "colour"):
-        with pytest.raises(
-            ContractError, match=rf"--{option.replace('_', '-')} is 'sideways', expected .*; choose one"
-        ):
+        with pytest.raises(ContractError, match=rf"--{option.replace('_', '-')} is 'sideways', expected \w+ or \w+"):
             NetworkOptions(**{option: "sideways"})
 
 

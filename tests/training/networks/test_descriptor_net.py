@@ -299,7 +299,7 @@ def test_checkpoint_round_trip_is_exact_and_repeatable(net, tmp_path):
 def test_checkpoint_with_a_stale_contract_is_refused(net, tmp_path):
     contract = make_contract(net, "m")
     other = DescriptorNet("mobilenet_v2")
-    with pytest.raises(ContractError, match=r"the network to save: its weights have .* make the contract anew"):
+    with pytest.raises(ContractError, match=r"the network to save: its weights have .* make the contract again"):
         save_checkpoint(tmp_path / "a.pt", other, contract)
     assert list(tmp_path.iterdir()) == []
 
