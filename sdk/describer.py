@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from ._core import l2_normalize
 from .arrays import Descriptors
 from .backends import Backend
 from .contract import RAW_DESCRIPTOR, ModelContract
-from .errors import EngineError, UsageError
-from .frames.preprocess import prepare
+from .errors import EngineError
+from .frames.preprocess import check_colour, prepare
 from .stopwatch import timed
 
 __all__ = ["Describer", "Description"]
@@ -45,10 +45,9 @@ class Describer:
         Raises:
             UsageError: another colour order.
         """
-        if colour not in ("rgb", "bgr"):
-            raise UsageError(f"colour is {colour!r}, expected 'rgb' or 'bgr'")
+        check_colour(colour)
         self._backend = backend
-        self._colour = cast(Literal["rgb", "bgr"], colour)
+        self._colour = colour
 
     @property
     def contract(self) -> ModelContract:

@@ -10,9 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Indices
-from .errors import UsageError
+from .errors import MapError, UsageError
 
-__all__ = ["Geography", "Position", "as_position", "distance_m", "expand_ranges", "pairs_within", "to_metres"]
+__all__ = [
+    "Geography",
+    "Position",
+    "as_position",
+    "distance_m",
+    "expand_ranges",
+    "pairs_within",
+    "require_same_geography",
+    "to_metres",
+]
 
 Geography = Literal["local", "wgs84"]
 Position = tuple[float, float, float]
@@ -48,6 +57,23 @@ def as_position(values: Any) -> Position:
             f"position has {len(numbers)} values; pass (x, y[, z]) in metres or (latitude, longitude[, altitude])"
         )
     return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else 0.0
+
+
+def require_same_geography(given: Geography | None, declared: Geography, location: str) -> None:
+    """Refuse positions of another kind than a map's. None has no positions.
+
+    Args:
+        given: kind of the positions.
+        declared: kind of the map's positions.
+        location: of the map, for the message.
+
+    Raises:
+        MapError: the kinds differ.
+    """
+    if given is not None and given != declared:
+        raise MapError(
+            f"the positions are {given}, expected {declared} as {location} declares; make a map of its own for them"
+        )
 
 
 def to_metres(geography: Geography, positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from ..contract import RAW_DESCRIPTOR, ModelContract
-from ..errors import ContractError, EngineError, first_line
+from ..errors import ContractError, EngineError
 
-__all__ = ["contract_in", "default_threads", "first_line", "load_refused", "match_ports"]
+__all__ = ["contract_in", "default_threads", "load_refused", "match_ports"]
 
 # More than four threads gain little at batch 1 and take the cores of the robot's other work.
 MAX_THREADS = 4

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import ModelContract
-from ..errors import EngineError
-from .onnx_file import Port, contract_in, default_threads, first_line, load_refused, match_ports
+from ..errors import EngineError, first_line
+from .onnx_file import Port, contract_in, default_threads, load_refused, match_ports
 
 __all__ = ["OrtBackend"]
 

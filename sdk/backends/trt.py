@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import ModelContract
-from ..errors import ContractError, EngineError
+from ..errors import ContractError, EngineError, first_line
 from .batch import require_batch
 from .cuda import Cuda, open_cuda, require_driver
 from .engine_sidecar import EngineSidecar, read_sidecar, rebuild_command, require_fit, require_intact
-from .onnx_file import first_line
 
 __all__ = ["TrtBackend"]
 

@@ -87,7 +87,8 @@ def _read_frames(source: Path | None) -> list[Any]:
     if source is None:
         rng = np.random.default_rng(0)
         return [rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(8)]
-    return [sighting.frame for sighting in islice(open_source(source, positions=False), MAX_FRAMES)]
+    with open_source(source, positions=False) as sightings:
+        return [sighting.frame for sighting in islice(sightings, MAX_FRAMES)]
 
 
 def _print(record: dict[str, Any]) -> None:

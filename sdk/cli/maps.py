@@ -60,8 +60,11 @@ def build(
       structvpr map build model.onnx drive.mp4 campus.places --append --every-s 1
     """
     map_path = map_path or model.parent / f"{model.stem}.places"
-    frames = open_source(source, every_s=every_s)
-    with progress_bars() as tell, contextlib.closing(open_backend(model)) as backend:
+    with (
+        open_source(source, every_s=every_s) as frames,
+        progress_bars() as tell,
+        contextlib.closing(open_backend(model)) as backend,
+    ):
         built = build_map(backend, frames, map_path, name=str(source), append=append, progress=tell)
     if as_json:
         print_json(

@@ -16,7 +16,7 @@ from ..answers import Place
 from ..arrays import Descriptors
 from ..contract import ModelContract
 from ..errors import ContractError, MapError
-from ..geography import Geography
+from ..geography import Geography, require_same_geography
 from .database import (
     DTYPES,
     IDS_PER_STATEMENT,
@@ -254,11 +254,7 @@ class PlaceMap:
         Raises:
             MapError: the kinds differ.
         """
-        if geography is not None and geography != self.geography:
-            raise MapError(
-                f"the positions are {geography}, expected {self.geography} as {self.path} declares; make a map of its "
-                "own for them"
-            )
+        require_same_geography(geography, self.geography, str(self.path))
 
     def require_in_place(self) -> None:
         """Refuse to continue if the map's name belongs to another file, or to none: changes would be lost."""

@@ -16,6 +16,7 @@ from ..backends import Backend
 from ..describer import Describer
 from ..errors import FrameError, MapError
 from ..frames.source import Source
+from ..geography import require_same_geography
 from ..index.file import index_path
 from ..index.map_index import MapIndex
 from ..places.database import place_new_map, sweep
@@ -121,11 +122,7 @@ def fill_store(store: PlaceStore, describer: Describer, source: Source, progress
         FrameError: a frame cannot be read or described; the message names it.
         MapError: the source and the store have different geographies.
     """
-    if source.geography is not None and source.geography != store.geography:
-        raise MapError(
-            f"the positions are {source.geography}, expected {store.geography} as {store.location} declares; make a "
-            "map of its own for them"
-        )
+    require_same_geography(source.geography, store.geography, store.location)
     total, done = source.num_frames or 0, 0
     places: list[Place] = []
     descriptors: list[Descriptors] = []
